@@ -1,0 +1,10 @@
+//! Baton: a distributed lock manager with an append-only log.
+
+pub mod client;
+pub mod disk;
+mod ffi;
+pub mod limits;
+pub mod protocol;
+pub mod types;
+pub mod wal;
+pub mod wire;
