@@ -1,1 +1,3 @@
-fn main(){println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libbaton.so.0");}
+fn main() {
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libbaton.so.0");
+}

@@ -79,7 +79,9 @@ impl Status {
             Status::WouldBlock => "the lock was not free in time (not done)",
             Status::TimedOut => "no answer from the server in time (outcome unknown)",
             Status::Unavailable => "no server available (not done)",
-            Status::SessionLost => "the server does not know this session any more (what was not published is gone)",
+            Status::SessionLost => {
+                "the server does not know this session any more (what was not published is gone)"
+            }
             Status::TooLarge => "the section would exceed the server's limit (not done)",
             Status::InvalidArgument => "invalid argument (not done)",
             Status::NotOpen => "connection not open in this process (not done)",

@@ -117,8 +117,17 @@ mod tests {
         assert_eq!(FileId::from_name(b"file_0", 100), Some(FileId(0)));
         assert_eq!(FileId::from_name(b"file_99", 100), Some(FileId(99)));
         for name in [
-            "file_100", "file_", "file_07", "file_-1", "file_1x", "File_1", "", "../etc/passwd",
-            "file_1/", "file_99999999999999999999", "file_4294967296",
+            "file_100",
+            "file_",
+            "file_07",
+            "file_-1",
+            "file_1x",
+            "File_1",
+            "",
+            "../etc/passwd",
+            "file_1/",
+            "file_99999999999999999999",
+            "file_4294967296",
         ] {
             assert_eq!(FileId::from_name(name.as_bytes(), 100), None, "{name}");
         }

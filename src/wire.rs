@@ -218,8 +218,7 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
 /// Reads one request; borrows names and data from the datagram.
 pub fn decode_request(datagram: &[u8]) -> Result<Request<'_>, Malformed> {
     check(datagram)?;
-    let (header, body) =
-        RequestHeader::ref_from_prefix(datagram).map_err(|_| Malformed::Length)?;
+    let (header, body) = RequestHeader::ref_from_prefix(datagram).map_err(|_| Malformed::Length)?;
     let op = match header.kind {
         kind::INIT => decode_init(body)?,
         kind::ACQUIRE => {
@@ -230,8 +229,7 @@ pub fn decode_request(datagram: &[u8]) -> Result<Request<'_>, Malformed> {
             Op::Acquire { try_only: flags.first.get() == TRY_ONLY }
         }
         kind::APPEND => {
-            let (fixed, rest) =
-                AppendBody::ref_from_prefix(body).map_err(|_| Malformed::Length)?;
+            let (fixed, rest) = AppendBody::ref_from_prefix(body).map_err(|_| Malformed::Length)?;
             let (file, data) =
                 rest.split_at_checked(fixed.name_len.into()).ok_or(Malformed::Length)?;
             let (total, offset) = (fixed.total.get(), fixed.offset.get());
