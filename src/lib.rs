@@ -5,6 +5,7 @@ pub mod disk;
 mod ffi;
 pub mod limits;
 pub mod protocol;
+pub mod sync;
 pub mod types;
 pub mod wal;
 pub mod wire;
