@@ -6,6 +6,7 @@ mod ffi;
 pub mod limits;
 pub mod protocol;
 pub mod sync;
+pub mod proxy;
 pub mod types;
 pub mod wal;
 pub mod wire;
