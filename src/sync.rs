@@ -78,10 +78,7 @@ unsafe impl<T: Send> Sync for Spin<T> {}
 impl<T> Spin<T> {
     /// A free lock around `value`.
     pub fn new(value: T) -> Self {
-        Spin {
-            flag: Flag::new(),
-            value: UnsafeCell::new(value),
-        }
+        Spin { flag: Flag::new(), value: UnsafeCell::new(value) }
     }
 
     /// Waits for the lock. A thread that holds it already waits for ever.

@@ -1,0 +1,145 @@
+//! What the integration tests share: a real `batond` in a process of its own, and waiting for a
+//! condition instead of for a time.
+
+// Each test binary compiles this module and uses its own part of it.
+#![allow(dead_code)]
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that takes milliseconds on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `batond`; killed when dropped.
+pub struct Server {
+    child: Child,
+    addr: SocketAddr,
+    data: PathBuf,
+    flags: Vec<String>,
+}
+
+impl Server {
+    /// Starts a server on a free port of 127.0.0.1 over the data directory `data` and waits for
+    /// its ready line.
+    pub fn start(data: &Path, flags: &[&str]) -> Server {
+        let flags: Vec<String> = flags.iter().map(|flag| flag.to_string()).collect();
+        let free_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (child, addr) = spawn(free_port, data, &flags).expect("batond did not start");
+        Server { child, addr, data: data.to_owned(), flags }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// What a file of the data directory holds now.
+    pub fn file(&self, name: &str) -> String {
+        String::from_utf8(std::fs::read(self.data.join(name)).unwrap()).unwrap()
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`Server::kill`] or [`Server::terminate`]: same port, directory, flags.
+    pub fn restart(&mut self) {
+        let (child, addr) =
+            spawn(self.addr, &self.data, &self.flags).expect("batond did not start again");
+        assert_eq!(addr, self.addr);
+        self.child = child;
+    }
+
+    /// Asks it to end and waits for that.
+    pub fn terminate(&mut self) -> ExitStatus {
+        kill(self.pid(), Signal::SIGTERM).unwrap();
+        wait_for_exit(&mut self.child, "batond after SIGTERM")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Either fails only if the process has been waited for already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A `batond` that said that it is ready, or why there is none.
+fn spawn(listen: SocketAddr, data: &Path, flags: &[String]) -> Result<(Child, SocketAddr), String> {
+    let mut child = hermetic(Command::new(env!("CARGO_BIN_EXE_batond")))
+        .arg("--listen")
+        .arg(listen.to_string())
+        .arg("--data")
+        .arg(data)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    match ready_line(&mut child) {
+        Ok(addr) => Ok((child, addr)),
+        Err(reason) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(reason)
+        }
+    }
+}
+
+/// The address in the one line that a ready server prints; it is the line's last word.
+fn ready_line(child: &mut Child) -> Result<SocketAddr, String> {
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // Nobody listens after the first; reading on keeps the server from a full pipe.
+            let _ = sender.send(line);
+        }
+    });
+    let line = lines.recv_timeout(PATIENCE).map_err(|_| "no ready line".to_string())?;
+    let address = line.split_whitespace().next_back().and_then(|word| word.parse().ok());
+    address.ok_or_else(|| format!("no address in the ready line {line:?}"))
+}
+
+/// The command without the `BATON_…` variables of whoever runs the tests.
+pub fn hermetic(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("BATON_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Waits until `is_so`, looking often; fails the test when it does not come true.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "still not so: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits for a process to end; fails the test when it does not.
+pub fn wait_for_exit(child: &mut Child, what: &str) -> ExitStatus {
+    let mut status = None;
+    eventually(&format!("{what} has ended"), || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
+}
