@@ -36,6 +36,10 @@ pub const LEASE_MS_MIN: u64 = 20;
 pub const LEASE_MS_MAX: u64 = 86_400_000;
 /// Idle sessions that hold nothing end after this long, unless the operator sets another time.
 pub const SESSION_TTL_MS_DEFAULT: u64 = 600_000;
+/// Shortest idle time an operator may set for sessions, in milliseconds.
+pub const SESSION_TTL_MS_MIN: u64 = 100;
+/// Longest idle time an operator may set for sessions, in milliseconds: thirty days.
+pub const SESSION_TTL_MS_MAX: u64 = 30 * 86_400_000;
 /// How long the last reply of a closed session is kept for a client that did not get it.
 pub const LINGER_MS: u64 = 60_000;
 

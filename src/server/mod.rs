@@ -1,0 +1,3 @@
+//! The server daemon.
+
+pub mod config;
