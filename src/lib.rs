@@ -1,6 +1,7 @@
 //! Baton: a distributed lock manager with an append-only log.
 
 pub mod client;
+pub mod data;
 pub mod disk;
 mod ffi;
 pub mod limits;

@@ -1,0 +1,172 @@
+//! The data files: `file_0`, `file_1`, … with exactly the published bytes.
+//!
+//! The write-ahead log is the truth and these are its fruit: they are written after the log and
+//! synced only for checkpoints, which record their sizes. Recovery cuts them to the recorded sizes
+//! and publishes again what the log has after the checkpoint.
+
+use crate::disk::{Disk, DiskFile};
+use crate::types::FileId;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The data files of a directory, all open. One thread at a time publishes, others read.
+pub struct DataFiles<D: Disk> {
+    dir: PathBuf,
+    files: Vec<DataFile<D::File>>,
+    /// After a failed sync the kernel may have dropped what it could not write, and a second one
+    /// would succeed without having written it.
+    has_failed: AtomicBool,
+}
+
+/// Why the data files could not be opened, cut or synced.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused an operation.
+    #[error("cannot {op} {}: {source}", path.display())]
+    Io { path: PathBuf, op: &'static str, source: io::Error },
+    /// A data file lost bytes that were stable.
+    #[error(
+        "{} has {found} bytes, but {recorded} were published and synced: it was cut from outside \
+         or the disk lost data; restore the data directory from a backup; nothing was changed",
+        path.display()
+    )]
+    Short { path: PathBuf, recorded: u64, found: u64 },
+    /// Sizes are recorded for another number of files than there are.
+    #[error("sizes of {recorded} data files are recorded, but {open} are open")]
+    Count { recorded: usize, open: usize },
+    /// An earlier sync failed.
+    #[error(
+        "an earlier sync of the data files failed; a restart repeats from the log what was lost"
+    )]
+    Failed,
+}
+
+struct DataFile<F> {
+    file: F,
+    /// Bytes published.
+    size: AtomicU64,
+    /// Written since the last sync.
+    is_changed: AtomicBool,
+}
+
+impl<D: Disk> DataFiles<D> {
+    /// Opens the first `count` files, making the missing ones, empty and durably.
+    pub fn open(disk: &D, dir: &Path, count: u32) -> Result<Self, Error> {
+        let names = disk.list(dir).map_err(Error::io(dir, "list"))?;
+        let mut files = Vec::with_capacity(count as usize);
+        let mut is_new = false;
+        for id in 0..count {
+            let name = FileId(id).name();
+            let path = dir.join(&name);
+            is_new |= names.binary_search(&name).is_err();
+            let file = disk.create(&path).map_err(Error::io(&path, "open"))?;
+            let size = file.size().map_err(Error::io(&path, "read the size of"))?;
+            files.push(DataFile { file, size: size.into(), is_changed: false.into() });
+        }
+        if is_new {
+            disk.sync_dir(dir).map_err(Error::io(dir, "sync"))?;
+        }
+        Ok(DataFiles { dir: dir.to_owned(), files, has_failed: false.into() })
+    }
+
+    /// The published size of each file.
+    pub fn sizes(&self) -> Vec<u64> {
+        self.files.iter().map(DataFile::size).collect()
+    }
+
+    /// The published size of a file; 0 for one there is not.
+    pub fn size(&self, file: FileId) -> u64 {
+        self.files.get(file.0 as usize).map_or(0, DataFile::size)
+    }
+
+    /// Cuts each file to the size that a checkpoint recorded. If one is shorter, none is changed.
+    pub fn cut(&self, sizes: &[u64]) -> Result<(), Error> {
+        if sizes.len() != self.files.len() {
+            return Err(Error::Count { recorded: sizes.len(), open: self.files.len() });
+        }
+        for (id, (file, &recorded)) in self.files.iter().zip(sizes).enumerate() {
+            let found = file.size();
+            if found < recorded {
+                return Err(Error::Short { path: self.path(id), recorded, found });
+            }
+        }
+        for (id, (file, &recorded)) in self.files.iter().zip(sizes).enumerate() {
+            if file.size() > recorded {
+                file.file.set_size(recorded).map_err(Error::io(&self.path(id), "cut"))?;
+                file.is_changed.store(true, Ordering::Relaxed);
+                file.size.store(recorded, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends to what is published. After an error nothing has advanced: the same bytes go to
+    /// the same place when it is tried again.
+    pub fn publish(&self, file: FileId, bytes: &[u8]) -> io::Result<()> {
+        let file = self.file(file)?;
+        let size = file.size();
+        file.is_changed.store(true, Ordering::Release);
+        if let Err(error) = file.file.write_at(bytes, size) {
+            // Whoever looks at the file meanwhile sees no half of it, if the disk allows.
+            let _ = file.file.set_size(size);
+            return Err(error);
+        }
+        // Again: a sync may have run since, and missed a part.
+        file.is_changed.store(true, Ordering::Release);
+        file.size.store(size + bytes.len() as u64, Ordering::Release);
+        Ok(())
+    }
+
+    /// Reads published bytes; fewer than asked for only at the end of what is published.
+    pub fn read(&self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let file = self.file(file)?;
+        let there = file.size().saturating_sub(offset);
+        let len = buf.len().min(usize::try_from(there).unwrap_or(usize::MAX));
+        file.file.read_at(&mut buf[..len], offset)
+    }
+
+    /// Makes stable what was published before the call. After a failure every later call fails,
+    /// so that no checkpoint vouches for bytes that may be lost.
+    pub fn sync(&self) -> Result<(), Error> {
+        if self.has_failed.load(Ordering::Acquire) {
+            return Err(Error::Failed);
+        }
+        for (id, file) in self.files.iter().enumerate() {
+            if !file.is_changed.swap(false, Ordering::AcqRel) {
+                continue;
+            }
+            file.file.sync().map_err(|error| {
+                self.has_failed.store(true, Ordering::Release);
+                Error::io(&self.path(id), "sync")(error)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn file(&self, file: FileId) -> io::Result<&DataFile<D::File>> {
+        // The log may name files that a server with a smaller number of files does not have.
+        self.files.get(file.0 as usize).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("{} is not open", file.name()))
+        })
+    }
+
+    fn path(&self, id: usize) -> PathBuf {
+        self.dir.join(FileId(id as u32).name())
+    }
+}
+
+impl<F> DataFile<F> {
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+}
+
+impl Error {
+    fn io(path: &Path, op: &'static str) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Io { path: path.to_owned(), op, source }
+    }
+}
+
+#[cfg(test)]
+mod tests;

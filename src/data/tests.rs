@@ -1,0 +1,71 @@
+use super::*;
+use crate::disk::RealDisk;
+use std::fs;
+
+#[test]
+fn a_fresh_directory_gets_its_files_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = DataFiles::open(&RealDisk, dir.path(), 12).unwrap();
+    assert_eq!(files.sizes(), [0; 12]);
+    let mut names: Vec<_> = (0..12).map(|id| FileId(id).name()).collect();
+    names.sort();
+    assert_eq!(RealDisk.list(dir.path()).unwrap(), names);
+}
+
+#[test]
+fn published_bytes_are_in_the_file_and_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = DataFiles::open(&RealDisk, dir.path(), 2).unwrap();
+    files.publish(FileId(1), b"hello ").unwrap();
+    files.publish(FileId(1), b"world").unwrap();
+    assert_eq!(fs::read(dir.path().join("file_1")).unwrap(), b"hello world");
+    assert_eq!((files.sizes(), files.size(FileId(1)), files.size(FileId(7))), (vec![0, 11], 11, 0));
+    let mut buf = [0; 8];
+    for (offset, text) in [(0, "hello wo"), (6, "world"), (10, "d"), (11, ""), (u64::MAX, "")] {
+        let len = files.read(FileId(1), offset, &mut buf).unwrap();
+        assert_eq!(&buf[..len], text.as_bytes(), "from {offset}");
+    }
+    files.sync().unwrap();
+    let again = DataFiles::open(&RealDisk, dir.path(), 2).unwrap();
+    assert_eq!(again.sizes(), [0, 11]);
+}
+
+#[test]
+fn nothing_beyond_what_is_published_is_ever_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = DataFiles::open(&RealDisk, dir.path(), 1).unwrap();
+    files.publish(FileId(0), b"published").unwrap();
+    fs::write(dir.path().join("file_0"), b"published and more").unwrap();
+    let mut buf = [0; 32];
+    assert_eq!(files.read(FileId(0), 0, &mut buf).unwrap(), 9);
+}
+
+#[test]
+fn recovery_cuts_files_to_their_recorded_sizes() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = DataFiles::open(&RealDisk, dir.path(), 2).unwrap();
+    files.publish(FileId(0), b"recorded, not recorded").unwrap();
+    files.cut(&[8, 0]).unwrap();
+    files.publish(FileId(0), b"!").unwrap();
+    assert_eq!(fs::read(dir.path().join("file_0")).unwrap(), b"recorded!");
+}
+
+#[test]
+fn a_file_shorter_than_recorded_is_damage_and_nothing_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = DataFiles::open(&RealDisk, dir.path(), 2).unwrap();
+    files.publish(FileId(0), b"0123456789").unwrap();
+    files.publish(FileId(1), b"0123").unwrap();
+    let message = files.cut(&[5, 6]).unwrap_err().to_string();
+    assert!(message.contains("file_1 has 4 bytes, but 6 were published"), "{message}");
+    assert_eq!(files.sizes(), [10, 4]);
+    assert!(matches!(files.cut(&[5]), Err(Error::Count { recorded: 1, open: 2 })));
+}
+
+#[test]
+fn a_file_that_is_not_open_is_an_error_and_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = DataFiles::open(&RealDisk, dir.path(), 1).unwrap();
+    assert_eq!(files.publish(FileId(1), b"x").unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(files.read(FileId(1), 0, &mut [0]).is_err());
+}
