@@ -13,3 +13,6 @@ pub mod types;
 pub mod units;
 pub mod wal;
 pub mod wire;
+
+pub use client::{Connection, Error, Guard, LeaseView, Options};
+pub use types::FencingToken;

@@ -1,0 +1,47 @@
+//! What a program can ask of its connection, and what it gets.
+
+use crate::types::FencingToken;
+
+/// One call of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call<'a> {
+    /// Register a session: the first call.
+    Connect,
+    /// Take the lock.
+    Acquire(Patience),
+    /// Stage bytes for a file.
+    Append { file: &'a [u8], data: &'a [u8] },
+    /// Publish the section and give the lock back.
+    Release,
+    /// Discard the section and give the lock back.
+    Abort,
+    /// Renew the lease.
+    Renew,
+    /// Read at most `max` published bytes of a file.
+    Read { file: &'a [u8], offset: u64, max: u32 },
+    /// End the session: the last call.
+    Close,
+}
+
+/// How long an acquire waits for others to give the lock back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all.
+    Try,
+    /// Until this time, in microseconds of the connection's clock.
+    Until(u64),
+    /// For as long as a server answers.
+    Forever,
+}
+
+/// What a successful call brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done; there is nothing more to say.
+    Done,
+    /// The lock is held under this token.
+    Granted(FencingToken),
+    /// Bytes were read ([`Exchange::read_data`](super::exchange::Exchange::read_data)); the file
+    /// has this published length.
+    Read { length: u64 },
+}

@@ -1,0 +1,288 @@
+//! What follows from a reply: for the numbers, for the lock as the client knows it, for the call
+//! under way.
+
+use super::flight::{Flight, Kind, Wish};
+use super::{CallState, Exchange, Held, State, Step, Verdict};
+use crate::client::call::Answer;
+use crate::client::error::Error;
+use crate::protocol::{Outcome, Reply, Status};
+use crate::types::{Attempt, FencingToken, RequestNumber, Stamp};
+use crate::wire;
+use std::net::SocketAddrV4;
+
+impl Exchange {
+    /// Takes in a datagram. What is no reply to the request in flight is ignored: noise, replies
+    /// to earlier calls, replies from strangers.
+    pub fn handle_datagram(&mut self, now: u64, from: SocketAddrV4, datagram: &[u8]) {
+        let Ok(reply) = wire::decode_reply(datagram) else { return };
+        let Some(server) = self.servers.iter().position(|&server| server == from) else { return };
+        let Some(flight) = &self.flight else { return };
+        let Some(piece) = reply.number.0.checked_sub(flight.first.0) else { return };
+        let is_ours = (flight.kind == Kind::Init || reply.session == self.session)
+            && reply.attempt == flight.attempt
+            && self.window.awaits(piece, reply.stamp.0)
+            && flight.kind.fits(&reply.outcome);
+        if !is_ours {
+            return;
+        }
+        self.heard_from = from;
+        if matches!(reply.outcome, Outcome::Refused { status: Status::Unavailable, .. }) {
+            // This server cannot decide now; another may have taken the request, or may soon.
+            self.turn_to_next_server();
+            return;
+        }
+        self.server = server;
+        self.silent_tries = 0;
+        if let Some(round_trip_us) = self.window.measure(reply.stamp.0, now) {
+            self.rtt.sample(round_trip_us);
+        }
+        self.rtt.reset();
+        if let Some(call) = &mut self.call {
+            call.give_up_at = call.give_up_at.max(now + call.timeout_us);
+        }
+        match reply.outcome {
+            Outcome::Queued { ask_again_ms, .. } => {
+                self.wait_in_queue(reply.stamp, ask_again_ms, now)
+            }
+            _ => self.count_answer(&reply, piece, now),
+        }
+    }
+
+    /// The acquire has a place in the queue.
+    fn wait_in_queue(&mut self, stamp: Stamp, ask_again_ms: u32, now: u64) {
+        // Who still held the lock would have been granted it again.
+        self.lose_lock();
+        let Some(call) = &mut self.call else { return };
+        match (call.wish, call.step) {
+            (_, Step::Own) if self.owes_expiry => self.cancel(Step::Undoing(Verdict::LeaseExpired)),
+            (_, Step::Settling) => self.cancel(Step::Settling),
+            _ if ask_again_ms == 0 => self.window.resend(),
+            // An answer to an earlier transmission leaves the newest one unanswered.
+            _ if self.window.is_newest(stamp.0) => {
+                let ask_at = now + u64::from(ask_again_ms) * 1000;
+                call.give_up_at = ask_at + call.timeout_us;
+                self.window.be_quiet(ask_at);
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts what is answered; when that is the whole request, goes on from there.
+    fn count_answer(&mut self, reply: &Reply<'_>, piece: u64, now: u64) {
+        self.next_number = RequestNumber(reply.number.0 + u64::from(reply.is_consumed));
+        let is_whole = self.window.on_answered(piece, reply.stamp.0, now, &self.rtt);
+        let is_refused = matches!(reply.outcome, Outcome::Refused { .. });
+        if let (Outcome::Done { lease_ms }, Some(flight)) = (&reply.outcome, &self.flight) {
+            let token = flight.token;
+            self.extend_lease(token, reply.stamp, *lease_ms);
+        }
+        if is_whole || is_refused {
+            // A refusal ends an append: its later pieces are never executed.
+            if let Some(flight) = self.flight.take() {
+                self.conclude(flight, reply, piece);
+            }
+        }
+    }
+
+    /// The request in flight is answered.
+    fn conclude(&mut self, flight: Flight, reply: &Reply<'_>, piece: u64) {
+        let refusal = match reply.outcome {
+            Outcome::Refused { status, reason } => Some((status, reason)),
+            _ => None,
+        };
+        if let Some((Status::SessionLost, _)) = refusal {
+            return self.lose_session();
+        }
+        self.note_lock(&flight, reply, piece);
+        let Some(call) = self.call else { return };
+        match (call.step, refusal) {
+            (Step::Settling, _) => self.proceed(),
+            (Step::Own, None) => self.succeed(&flight, &reply.outcome),
+            (Step::Own, Some((Status::LeaseExpired, _)))
+                if matches!(call.wish, Wish::Acquire(_)) =>
+            {
+                // The place in the queue or the earlier token is lost: ask anew.
+                self.proceed();
+            }
+            (Step::Own, Some((Status::WouldBlock, _))) if self.owes_expiry => {
+                self.finish(Err(Error::LeaseExpired));
+            }
+            (
+                Step::Undoing(verdict),
+                None | Some((Status::LeaseExpired | Status::NotHolder, _)),
+            ) => {
+                self.finish(Err(match verdict {
+                    Verdict::WouldBlock => Error::WouldBlock,
+                    Verdict::LeaseExpired => Error::LeaseExpired,
+                }));
+            }
+            (Step::Own | Step::Undoing(_), Some((status, reason))) => {
+                self.finish(Err(Error::from_refusal(status, reason)));
+            }
+        }
+    }
+
+    /// What the answer says about the lock and the session, whichever call wants to know.
+    fn note_lock(&mut self, flight: &Flight, reply: &Reply<'_>, piece: u64) {
+        let is_gone = matches!(
+            reply.outcome,
+            Outcome::Refused { status: Status::LeaseExpired | Status::NotHolder, .. }
+        );
+        match (flight.kind, &reply.outcome) {
+            (Kind::Init, Outcome::Connected { client_id }) => {
+                self.session = reply.session;
+                self.client_id = *client_id;
+            }
+            (Kind::Acquire { .. } | Kind::Renew, Outcome::Granted { token, lease_ms }) => {
+                if *token != self.held.token {
+                    self.lose_lock();
+                    self.held = Held { token: *token, ..Held::default() };
+                }
+                self.extend_lease(*token, reply.stamp, *lease_ms);
+            }
+            // A refused acquire found nothing held.
+            (Kind::Acquire { .. }, _) => self.lose_lock(),
+            (Kind::Cancel, Outcome::Done { .. }) => {
+                self.lose_lock();
+                self.held = Held::default();
+            }
+            (Kind::Append { pieces }, Outcome::Done { .. }) => {
+                // An append that was ended half-way never becomes part of the section.
+                self.held.is_staged |= piece + 1 == pieces && flight.token == self.held.token;
+            }
+            (Kind::Append { .. } | Kind::Renew, _) if is_gone => self.lose_lock(),
+            (Kind::Release | Kind::Abort | Kind::Close, outcome)
+                if is_gone || !matches!(outcome, Outcome::Refused { .. }) =>
+            {
+                self.held = Held::default();
+                self.lease.clear();
+            }
+            _ => {}
+        }
+    }
+
+    /// The call's own request succeeded.
+    fn succeed(&mut self, flight: &Flight, outcome: &Outcome<'_>) {
+        match (flight.kind, outcome) {
+            // The earlier section is lost; going on under the new token would publish half of
+            // what the program appended.
+            (Kind::Acquire { .. }, _) if self.owes_expiry => self.proceed(),
+            (Kind::Acquire { .. }, _) => self.finish(Ok(Answer::Granted(self.held.token))),
+            (Kind::Read { .. }, Outcome::Data { length, data }) => {
+                self.read_data.clear();
+                self.read_data.extend_from_slice(data);
+                self.finish(Ok(Answer::Read { length: *length }));
+            }
+            (Kind::Close, _) if self.owes_expiry => self.finish(Err(Error::LeaseExpired)),
+            _ => self.finish(Ok(Answer::Done)),
+        }
+    }
+
+    /// Nothing is in flight: sends what the call needs next.
+    pub(super) fn proceed(&mut self) {
+        let Some(call) = self.call else { return };
+        let tells_expiry =
+            matches!(call.wish, Wish::Acquire(_) | Wish::Append | Wish::Release | Wish::Renew);
+        if self.owes_expiry && tells_expiry && self.token().is_some() {
+            self.launch(Kind::Abort, self.next_number);
+            return self.set_step(Step::Undoing(Verdict::LeaseExpired));
+        }
+        if self.owes_expiry && matches!(call.wish, Wish::Acquire(_)) {
+            return self.finish(Err(Error::LeaseExpired));
+        }
+        std::mem::swap(&mut self.sent, &mut self.wanted);
+        self.launch(Kind::of(&call.wish, &self.sent), self.next_number);
+        self.set_step(Step::Own);
+    }
+
+    /// Takes the acquire in flight back. Its number may or may not be taken: the cancel takes
+    /// the one after it.
+    fn cancel(&mut self, step: Step) {
+        if let Some(flight) = &self.flight {
+            self.launch(Kind::Cancel, flight.first.next());
+            self.set_step(step);
+        }
+    }
+
+    fn launch(&mut self, kind: Kind, number: RequestNumber) {
+        let is_known_lost = matches!(kind, Kind::Acquire { .. }) && self.held.is_lost;
+        let token = if is_known_lost { FencingToken(0) } else { self.held.token };
+        let pieces = if let Kind::Append { pieces } = kind { pieces } else { 1 };
+        self.attempt = Attempt(self.attempt.0.wrapping_add(1));
+        self.flight = Some(Flight { kind, token, first: number, attempt: self.attempt });
+        self.window.restart(pieces);
+        self.rtt.reset();
+    }
+
+    /// The time that the program gave for waiting is over.
+    pub(super) fn lose_patience(&mut self, now: u64) {
+        let Some(call) = &mut self.call else { return };
+        match call.step {
+            Step::Settling => self.finish(Err(Error::WouldBlock)),
+            Step::Own | Step::Undoing(_) => {
+                call.give_up_at = now + call.timeout_us;
+                self.cancel(Step::Undoing(Verdict::WouldBlock));
+            }
+        }
+    }
+
+    /// No answer came in the time given.
+    pub(super) fn give_up(&mut self, call: CallState) {
+        let is_not_done = matches!(call.wish, Wish::Connect | Wish::Renew | Wish::Read { .. })
+            || call.step == Step::Settling;
+        self.finish(Err(if is_not_done { Error::Unavailable } else { Error::TimedOut }));
+    }
+
+    fn finish(&mut self, outcome: Result<Answer, Error>) {
+        let Some(call) = self.call.take() else { return };
+        match &outcome {
+            Err(Error::LeaseExpired | Error::NotHolder | Error::SessionLost) => {
+                self.owes_expiry = false;
+            }
+            Ok(_) if call.wish == Wish::Abort => self.owes_expiry = false,
+            _ => {}
+        }
+        if call.wish == Wish::Close || (call.wish == Wish::Connect && outcome.is_err()) {
+            self.state = State::Closed;
+            self.flight = None;
+            self.lease.clear();
+            self.held = Held::default();
+        }
+        self.outcome = Some(outcome);
+    }
+
+    pub(super) fn set_step(&mut self, step: Step) {
+        if let Some(call) = &mut self.call {
+            call.step = step;
+        }
+    }
+
+    fn extend_lease(&mut self, token: FencingToken, stamp: Stamp, lease_ms: u32) {
+        if lease_ms > 0 && self.token() == Some(token) {
+            self.lease.extend(token, stamp.0 + u64::from(lease_ms) * 1000);
+        }
+    }
+
+    /// The token counts no more; what was staged under it is discarded.
+    fn lose_lock(&mut self) {
+        self.owes_expiry |= self.held.is_staged;
+        self.held.is_staged = false;
+        self.held.is_lost = true;
+        self.lease.clear();
+    }
+
+    /// The server does not know the session: whatever it held is gone.
+    fn lose_session(&mut self) {
+        let held_nothing = self.token().is_none() && !self.owes_expiry;
+        self.state = State::Lost;
+        self.held = Held::default();
+        self.lease.clear();
+        match self.call {
+            // Then there is nothing left to close.
+            Some(CallState { wish: Wish::Close, .. }) if held_nothing => {
+                self.finish(Ok(Answer::Done))
+            }
+            _ => self.finish(Err(Error::SessionLost)),
+        }
+    }
+}

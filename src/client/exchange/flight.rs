@@ -1,0 +1,179 @@
+//! The request in flight: what it asks, the numbers it carries, the bytes it becomes.
+
+use super::Exchange;
+use crate::client::call::{Call, Patience};
+use crate::protocol::{Op, Outcome, Request};
+use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
+use crate::wire;
+
+/// A request that is not answered yet. It outlives a call that timed out: until it is answered,
+/// nobody knows which number the server expects next.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) kind: Kind,
+    /// The token under which the client acts.
+    pub(super) token: FencingToken,
+    /// The number of the request, or of the first piece of an append.
+    pub(super) first: RequestNumber,
+    pub(super) attempt: Attempt,
+}
+
+/// What the request asks for; the bytes of an append and the name of a file are in [`Payload`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Init,
+    Acquire { try_only: bool },
+    Cancel,
+    Append { pieces: u64 },
+    Release,
+    Abort,
+    Renew,
+    Read { offset: u64, max: u32 },
+    Close,
+}
+
+/// File name and data of a call or a request. Buffers are kept and reused.
+#[derive(Debug, Default)]
+pub(super) struct Payload {
+    pub(super) file: Vec<u8>,
+    pub(super) data: Vec<u8>,
+}
+
+impl Payload {
+    /// Memory that is kept for the next append; what a larger one needed is given back.
+    const KEPT: usize = 1 << 20;
+
+    pub(super) fn set(&mut self, file: &[u8], data: &[u8]) {
+        self.file.clear();
+        self.file.extend_from_slice(file);
+        self.data.clear();
+        self.data.shrink_to(Self::KEPT);
+        self.data.extend_from_slice(data);
+    }
+
+    /// How many pieces the data travels in; nothing to append is one empty piece.
+    pub(super) fn pieces(&self) -> u64 {
+        self.data.len().div_ceil(wire::piece_max(self.file.len())).max(1) as u64
+    }
+
+    /// Where in the data a piece stands.
+    fn piece(&self, index: u64) -> (usize, &[u8]) {
+        let piece_max = wire::piece_max(self.file.len());
+        let offset = index as usize * piece_max;
+        let end = self.data.len().min(offset + piece_max);
+        (offset, &self.data[offset..end])
+    }
+}
+
+impl Kind {
+    /// What a call sends once nothing else is in the way.
+    pub(super) fn of(call: &Wish, payload: &Payload) -> Kind {
+        match *call {
+            Wish::Connect => Kind::Init,
+            Wish::Acquire(patience) => Kind::Acquire { try_only: patience == Patience::Try },
+            Wish::Append => Kind::Append { pieces: payload.pieces() },
+            Wish::Release => Kind::Release,
+            Wish::Abort => Kind::Abort,
+            Wish::Renew => Kind::Renew,
+            Wish::Read { offset, max } => Kind::Read { offset, max },
+            Wish::Close => Kind::Close,
+        }
+    }
+
+    /// Whether the request never takes its number: the next call need not know its answer.
+    pub(super) fn changes_nothing(self) -> bool {
+        matches!(self, Kind::Renew | Kind::Read { .. })
+    }
+
+    /// Whether `outcome` can be an answer to this kind of request.
+    pub(super) fn fits(self, outcome: &Outcome<'_>) -> bool {
+        match outcome {
+            Outcome::Connected { client_id } => self == Kind::Init && *client_id > 0,
+            Outcome::Granted { token, .. } => {
+                matches!(self, Kind::Acquire { .. } | Kind::Renew) && token.0 > 0
+            }
+            Outcome::Queued { .. } => self == Kind::Acquire { try_only: false },
+            Outcome::Done { .. } => matches!(
+                self,
+                Kind::Cancel | Kind::Append { .. } | Kind::Release | Kind::Abort | Kind::Renew
+            ),
+            Outcome::Disconnected => self == Kind::Close,
+            Outcome::Data { data, .. } => {
+                matches!(self, Kind::Read { max, .. } if data.len() <= max as usize)
+            }
+            Outcome::Refused { .. } => true,
+        }
+    }
+}
+
+/// A [`Call`] without its bytes, which are in a [`Payload`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Connect,
+    Acquire(Patience),
+    Append,
+    Release,
+    Abort,
+    Renew,
+    Read { offset: u64, max: u32 },
+    Close,
+}
+
+impl Wish {
+    pub(super) fn of(call: Call<'_>, payload: &mut Payload) -> Wish {
+        match call {
+            Call::Connect => Wish::Connect,
+            Call::Acquire(patience) => Wish::Acquire(patience),
+            Call::Append { file, data } => {
+                payload.set(file, data);
+                Wish::Append
+            }
+            Call::Release => Wish::Release,
+            Call::Abort => Wish::Abort,
+            Call::Renew => Wish::Renew,
+            Call::Read { file, offset, max } => {
+                payload.set(file, &[]);
+                Wish::Read { offset, max }
+            }
+            Call::Close => Wish::Close,
+        }
+    }
+}
+
+impl Exchange {
+    /// Writes piece `piece` of the request in flight, as sent at `now`, into `out`.
+    pub(super) fn encode(&self, flight: &Flight, piece: u64, now: u64, out: &mut Vec<u8>) {
+        let file = self.sent.file.as_slice();
+        let op = match flight.kind {
+            Kind::Init => Op::Init { nonce: self.nonce, client: self.client.clone() },
+            Kind::Acquire { try_only } => Op::Acquire { try_only },
+            Kind::Cancel => Op::Cancel,
+            Kind::Append { .. } => {
+                let (offset, data) = self.sent.piece(piece);
+                Op::Append {
+                    file,
+                    // begin() refused what these fields cannot express; a window is far below.
+                    total: self.sent.data.len() as u32,
+                    offset: offset as u32,
+                    window: self.window.before(piece) as u16,
+                    data,
+                }
+            }
+            Kind::Release => Op::Release,
+            Kind::Abort => Op::Abort,
+            Kind::Renew => Op::Renew,
+            Kind::Read { offset, max } => Op::Read { file, offset, max },
+            Kind::Close => Op::Close,
+        };
+        let request = Request {
+            session: if flight.kind == Kind::Init { SessionId(0) } else { self.session },
+            number: RequestNumber(flight.first.0 + piece),
+            attempt: flight.attempt,
+            stamp: Stamp(now),
+            token: flight.token,
+            lock: LockId(0),
+            op,
+        };
+        wire::encode_request(&request, out);
+    }
+}

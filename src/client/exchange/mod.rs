@@ -1,0 +1,339 @@
+//! The client's side of every conversation with a server, without clock, socket, thread or
+//! randomness: what time it is and what arrived come in, what is to be sent and what the call
+//! brought come out. [`crate::client::conn`] drives it over a socket, simulations over virtual
+//! networks.
+//!
+//! ```text
+//! begin(call) ──► settling ──────────► own request ──────────► outcome
+//!                 what an earlier      sent until answered;    poll_outcome()
+//!                 call left            an acquire waits in
+//!                 unanswered           the queue
+//!                      │                    │ out of patience, or what was
+//!                      │ still queued       │ appended before is lost
+//!                      ▼                    ▼
+//!                    cancel            undoing: cancel or abort, then the error
+//! ```
+//!
+//! At most one request is in flight (a large append is one request in many pieces), so at any
+//! time the client knows the next number, or is finding it out. A call that runs out of time
+//! leaves its request in flight; the next call settles it.
+//!
+//! `answers.rs` has what follows from each reply, `flight.rs` what a request consists of.
+
+mod answers;
+mod flight;
+
+use super::call::{Answer, Call, Patience};
+use super::error::Error;
+use super::lease::LeaseView;
+use super::rtt::Rtt;
+use super::window::Window;
+use crate::limits::{CLOSE_WAIT_MS, NAME_MAX};
+use crate::protocol::ClientInfo;
+use crate::types::{Attempt, FencingToken, RequestNumber, SessionId};
+use flight::{Flight, Kind, Payload, Wish};
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+
+/// A server that left this many transmissions in a row unanswered...
+const SILENT_TRIES: u32 = 3;
+/// ... or did so for this long, in microseconds, is given up for the next of the list.
+const SILENT_US: u64 = 1_000_000;
+
+/// What an exchange must know before it begins.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The servers, at least one; the first is tried first.
+    pub servers: Vec<SocketAddrV4>,
+    /// How long a call goes on without an answer, in microseconds.
+    pub timeout_us: u64,
+    /// How the client describes itself.
+    pub client: ClientInfo,
+    /// Random: makes repetitions of the registration recognisable as one.
+    pub nonce: u64,
+    /// For the jitter.
+    pub seed: u64,
+}
+
+/// One session's conversation. All times are microseconds of one clock that never goes back.
+#[derive(Debug)]
+pub struct Exchange {
+    servers: Vec<SocketAddrV4>,
+    /// Index of the server in use.
+    server: usize,
+    /// Where the last reply came from.
+    heard_from: SocketAddrV4,
+    /// Transmissions since the server in use was last heard, and the time of the first.
+    silent_tries: u32,
+    silent_since: u64,
+
+    timeout_us: u64,
+    client: ClientInfo,
+    nonce: u64,
+    session: SessionId,
+    client_id: u32,
+    next_number: RequestNumber,
+    attempt: Attempt,
+    state: State,
+
+    held: Held,
+    lease: Arc<LeaseView>,
+    /// Acknowledged appends are lost and the program does not know yet.
+    owes_expiry: bool,
+
+    flight: Option<Flight>,
+    window: Window,
+    rtt: Rtt,
+    /// Name and data of the request in flight.
+    sent: Payload,
+
+    call: Option<CallState>,
+    /// Name and data of a call whose request is not in flight yet.
+    wanted: Payload,
+    outcome: Option<Result<Answer, Error>>,
+    read_data: Vec<u8>,
+}
+
+/// Where the session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The server does not know the session any more.
+    Lost,
+    Closed,
+}
+
+/// The lock as far as the client knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    /// The last token granted, kept after a loss so that the server can tell an expired holder
+    /// from one that never held; 0 once the lock was given back.
+    token: FencingToken,
+    /// Appends were acknowledged under the token.
+    is_staged: bool,
+    /// The server said that the token counts no more.
+    is_lost: bool,
+}
+
+/// A call under way.
+#[derive(Clone, Copy, Debug)]
+struct CallState {
+    wish: Wish,
+    step: Step,
+    /// How long it goes on without an answer, and until when that is now.
+    timeout_us: u64,
+    give_up_at: u64,
+}
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// What an earlier call left unanswered is being settled; nothing of this call was sent.
+    Settling,
+    /// The call's own request is in flight.
+    Own,
+    /// What the call got, or may have got, is being given back; then it ends so.
+    Undoing(Verdict),
+}
+
+/// How a call ends after undoing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    WouldBlock,
+    LeaseExpired,
+}
+
+impl Exchange {
+    /// An exchange that has not said anything yet; its first call is [`Call::Connect`].
+    pub fn new(config: Config) -> Self {
+        assert!(!config.servers.is_empty(), "an exchange needs a server");
+        Exchange {
+            heard_from: config.servers[0],
+            servers: config.servers,
+            server: 0,
+            silent_tries: 0,
+            silent_since: 0,
+            timeout_us: config.timeout_us,
+            client: config.client,
+            nonce: config.nonce,
+            session: SessionId(0),
+            client_id: 0,
+            next_number: RequestNumber(1),
+            // The registration has no session yet: its attempt comes from the nonce, so that a
+            // late reply to an earlier user of the same port is not taken for its answer.
+            attempt: Attempt((config.nonce & 0xffff) as u32),
+            state: State::Open,
+            held: Held::default(),
+            lease: Arc::default(),
+            owes_expiry: false,
+            flight: None,
+            window: Window::new(),
+            rtt: Rtt::new(config.seed),
+            sent: Payload::default(),
+            call: None,
+            wanted: Payload::default(),
+            outcome: None,
+            read_data: Vec::new(),
+        }
+    }
+
+    /// Begins a call; the one before must have ended.
+    pub fn begin(&mut self, call: Call<'_>, now: u64) {
+        assert!(self.call.is_none() && self.outcome.is_none(), "one call at a time");
+        if let Some(outcome) = self.answer_locally(&call) {
+            self.outcome = Some(outcome);
+            return;
+        }
+        // Whether the server knows of a renewal or a read does not matter any more.
+        if self.flight.as_ref().is_some_and(|flight| flight.kind.changes_nothing()) {
+            self.flight = None;
+        }
+        let holds_nothing = self.flight.is_none() && (self.held.token.0 == 0 || self.held.is_lost);
+        let timeout_us = match call {
+            Call::Close if holds_nothing => self.timeout_us.min(CLOSE_WAIT_MS * 1000),
+            _ => self.timeout_us,
+        };
+        let wish = Wish::of(call, &mut self.wanted);
+        let give_up_at = now + timeout_us;
+        self.call = Some(CallState { wish, step: Step::Settling, timeout_us, give_up_at });
+        self.silent_tries = 0;
+        self.rtt.reset();
+        match &self.flight {
+            None => self.proceed(),
+            Some(flight) => {
+                let goes_on_waiting = flight.kind == (Kind::Acquire { try_only: false })
+                    && matches!(wish, Wish::Acquire(Patience::Forever | Patience::Until(_)));
+                let is_append = matches!(flight.kind, Kind::Append { .. });
+                if goes_on_waiting {
+                    self.set_step(Step::Own);
+                }
+                if is_append && !self.window.end_here() {
+                    self.flight = None;
+                    return self.proceed();
+                }
+                self.window.resend();
+            }
+        }
+    }
+
+    /// What can be said about a call without asking the server.
+    fn answer_locally(&mut self, call: &Call<'_>) -> Option<Result<Answer, Error>> {
+        match (self.state, call) {
+            (State::Closed, _) => Some(Err(Error::NotOpen)),
+            (State::Lost, Call::Close) => {
+                self.state = State::Closed;
+                Some(Ok(Answer::Done))
+            }
+            (State::Lost, _) => Some(Err(Error::SessionLost)),
+            (State::Open, Call::Append { file, .. } | Call::Read { file, .. })
+                if file.len() > NAME_MAX =>
+            {
+                Some(Err(Error::FileNotFound))
+            }
+            (State::Open, Call::Append { data, .. }) if u32::try_from(data.len()).is_err() => {
+                Some(Err(Error::TooLarge))
+            }
+            (State::Open, _) => None,
+        }
+    }
+
+    /// The next datagram to send, written into `out`, and where to.
+    pub fn poll_transmit(&mut self, now: u64, out: &mut Vec<u8>) -> Option<SocketAddrV4> {
+        self.call?;
+        let flight = self.flight.as_ref()?;
+        let piece = self.window.due()?;
+        self.encode(flight, piece, now, out);
+        self.window.on_sent(piece, now);
+        if self.silent_tries == 0 {
+            self.silent_since = now;
+            self.silent_tries = 1;
+        }
+        Some(self.servers[self.server])
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called if no datagram comes before.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let call = self.call?;
+        let patience = self.patience_ends().unwrap_or(call.give_up_at);
+        let window = self.window.timeout(&self.rtt).unwrap_or(call.give_up_at);
+        Some(call.give_up_at.min(patience).min(window))
+    }
+
+    /// Does what the time has come for.
+    pub fn handle_timeout(&mut self, now: u64) {
+        if self.patience_ends().is_some_and(|until| until <= now) {
+            self.lose_patience(now);
+        }
+        let Some(call) = self.call else { return };
+        if call.give_up_at <= now {
+            self.give_up(call);
+        } else if self.window.on_timeout(now, &self.rtt) {
+            self.rtt.back_off();
+            self.silent_tries += 1;
+            if self.silent_tries > SILENT_TRIES || now - self.silent_since >= SILENT_US {
+                self.turn_to_next_server();
+            }
+        }
+    }
+
+    /// The result of the call, once, when it has ended.
+    pub fn poll_outcome(&mut self) -> Option<Result<Answer, Error>> {
+        self.outcome.take()
+    }
+
+    /// The bytes that the last [`Call::Read`] brought.
+    pub fn read_data(&self) -> &[u8] {
+        &self.read_data
+    }
+
+    /// The token under which the lock is held, as far as the client knows.
+    pub fn token(&self) -> Option<FencingToken> {
+        (self.held.token.0 > 0 && !self.held.is_lost).then_some(self.held.token)
+    }
+
+    /// The lease, for any thread.
+    pub fn lease(&self) -> &Arc<LeaseView> {
+        &self.lease
+    }
+
+    /// The session's number for people and C programs; 0 before the session is registered.
+    pub fn client_id(&self) -> u32 {
+        self.client_id
+    }
+
+    /// The server in use.
+    pub fn server(&self) -> SocketAddrV4 {
+        self.servers[self.server]
+    }
+
+    /// Where the last reply came from.
+    pub fn heard_from(&self) -> SocketAddrV4 {
+        self.heard_from
+    }
+
+    /// Whether a call is under way, or one that timed out left its request unanswered.
+    pub fn is_busy(&self) -> bool {
+        self.call.is_some() || self.flight.is_some()
+    }
+
+    /// When the acquire that waits is to give up its place. Not while it may hold the lock under
+    /// an earlier token: a cancel would discard that section.
+    fn patience_ends(&self) -> Option<u64> {
+        let call = self.call?;
+        let may_hold = call.step == Step::Own && self.held.token.0 > 0 && !self.held.is_lost;
+        match call.wish {
+            Wish::Acquire(Patience::Until(until)) if !may_hold => {
+                (!matches!(call.step, Step::Undoing(_))).then_some(until)
+            }
+            _ => None,
+        }
+    }
+
+    fn turn_to_next_server(&mut self) {
+        self.server = (self.server + 1) % self.servers.len();
+        self.silent_tries = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests;
