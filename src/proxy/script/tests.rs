@@ -86,3 +86,21 @@ fn durations_are_read_with_and_without_a_unit() {
         assert_eq!(parse_duration(wrong), None, "{wrong}");
     }
 }
+
+#[test]
+fn the_scripts_in_the_manual_are_the_ones_that_are_shipped() {
+    let manual = include_str!("../../../docs/PROXY.md");
+    let shipped = [
+        include_str!("../../../docs/proxy/2a.txt"),
+        include_str!("../../../docs/proxy/2b.txt"),
+        include_str!("../../../docs/proxy/2c.txt"),
+        include_str!("../../../docs/proxy/2d.txt"),
+        include_str!("../../../docs/proxy/2e.txt"),
+    ];
+    for script in shipped {
+        let (comment, rules) = script.split_once('\n').unwrap();
+        assert!(comment.starts_with("# ") && !Script::parse(rules).unwrap().rules.is_empty());
+        assert!(manual.contains(&format!("```text\n{rules}```")), "{rules}");
+    }
+    assert!(manual.contains(&error("\n\nhold request init")));
+}
