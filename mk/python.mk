@@ -1,0 +1,48 @@
+# The Python package: tests, checks and the wheel. Included by the Makefile.
+#
+#   make test-python   tests and documented examples against a real server; BATOND=path of another
+#   make lint-python   types and style
+#   make wheel         dist/baton-*.whl with the stripped release library inside
+#   make test-wheel    the same tests against the wheel, installed in an environment of its own
+
+CARGO ?= cargo
+PYTHON ?= python3
+STRIP ?= strip
+
+PY_VENV := build/venv
+PY_WHEEL_VENV := build/venv-wheel
+PY_LIBRARY := build/wheel/libbaton.so.0
+
+.PHONY: test-python lint-python wheel test-wheel
+
+$(PY_VENV)/ready: python/requirements-dev.txt
+	$(PYTHON) -m venv --clear $(PY_VENV)
+	$(PY_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-python: $(PY_VENV)/ready
+	$(if $(BATOND),,$(CARGO) build --quiet --lib --bin batond)
+	cd python && $(if $(BATOND),BATOND=$(abspath $(BATOND))) ../$(PY_VENV)/bin/pytest -q $(PYTEST_FLAGS)
+
+lint-python: $(PY_VENV)/ready
+	cd python && ../$(PY_VENV)/bin/mypy baton build_wheel.py conftest.py
+	cd python && ../$(PY_VENV)/bin/ruff check --quiet . && ../$(PY_VENV)/bin/ruff format --check --quiet .
+
+wheel: $(PY_VENV)/ready
+	$(CARGO) build --release --lib
+	mkdir -p $(dir $(PY_LIBRARY)) dist
+	$(STRIP) --strip-unneeded -o $(PY_LIBRARY) target/release/libbaton.so
+	rm -f dist/baton-*.whl
+	cd python && BATON_WHEEL_LIBRARY=$(abspath $(PY_LIBRARY)) \
+		../$(PY_VENV)/bin/hatchling build --target wheel --directory ../dist
+
+# In a directory without the sources, so that `import baton` can only be the installed one.
+test-wheel: wheel
+	$(CARGO) build --release --bin batond
+	$(PYTHON) -m venv --clear $(PY_WHEEL_VENV)
+	$(PY_WHEEL_VENV)/bin/pip install --quiet --disable-pip-version-check \
+		-r python/requirements-dev.txt dist/baton-*.whl
+	rm -rf build/wheel-test && mkdir -p build/wheel-test
+	cp -r python/tests python/conftest.py python/pyproject.toml build/wheel-test/
+	cd build/wheel-test && BATON_LIBRARY= BATOND=$(abspath target/release/batond) \
+		../venv-wheel/bin/pytest -q $(PYTEST_FLAGS) tests
