@@ -275,7 +275,7 @@ class Connection:
                 byref(count),
             )
             content += buffer.raw[: count.value]
-            if count.value == 0:
+            if count.value < wanted:
                 break
         return bytes(content)
 
@@ -288,7 +288,7 @@ class Connection:
 
     @property
     def last_message(self) -> str:
-        """What the server said last: "Connected!", "Disconnected!", or why it refused."""
+        """What the newest call said: "Connected!", "Disconnected!", "ok", or why it failed."""
         return (library.RPC_last_message(byref(self._rpc)) or b"").decode(errors="replace")
 
     @property
@@ -341,11 +341,9 @@ class Connection:
         if status == Status.OK:
             return
         errno = ctypes.get_errno()
-        text = library.RPC_strerror(status).decode()
-        message = f"{what}: {text}"
-        if status == Status.REFUSED:
-            message += f": {self.last_message}"
-        raise error_for(status, message, errno)
+        has_details = status in _STATUSES_WITH_DETAILS
+        text = self.last_message if has_details else library.RPC_strerror(status).decode()
+        raise error_for(status, f"{what}: {text}", errno)
 
     def _granted(self) -> Grant:
         token = self.token
@@ -393,5 +391,11 @@ def _milliseconds(seconds: float) -> int:
 
 
 _DEFAULT_PORT = 10000
+_STATUSES_WITH_DETAILS = {
+    Status.INVALID_ARGUMENT,
+    Status.SYSTEM_ERROR,
+    Status.REFUSED,
+    Status.INTERNAL,
+}
 _READ_SIZE = 64 * 1024
 _TIMEOUT_MS_MAX = 2**31 - 1

@@ -131,6 +131,7 @@ def test_a_source_port_in_use_is_a_system_error():
             Connection(source_port=taken.getsockname()[1])
     assert caught.value.errno == errno.EADDRINUSE
     assert isinstance(caught.value, OSError)
+    assert "in use" in str(caught.value)
 
 
 def test_a_source_port_is_used(server):
@@ -174,7 +175,7 @@ def test_statuses_are_those_of_the_header():
     header = Path(__file__).resolve().parents[2] / "include" / "rpc.h"
     if not header.is_file():
         pytest.skip("not in the source tree")
-    numbers = dict(re.findall(r"^\s*(?:BATON|RPC)_(\w+) = (\d+),?$", header.read_text(), re.M))
+    numbers = dict(re.findall(r"^\s*RPC_(\w+) = (\d+),?$", header.read_text(), re.M))
     assert {name: int(number) for name, number in numbers.items()} == {
         status.name: status.value for status in Status
     }
