@@ -1,5 +1,6 @@
 //! Baton: a distributed lock manager with an append-only log.
 
+pub mod cli;
 pub mod client;
 pub mod data;
 pub mod disk;

@@ -1,1 +1,16 @@
-fn main() {}
+//! The command line; [`baton::cli`] has its commands.
+
+use baton::cli::{self, Cli, exit};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::report_usage(&error),
+    };
+    match cli::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report("baton", &error),
+    }
+}

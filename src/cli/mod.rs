@@ -1,0 +1,59 @@
+//! The command line `baton`: one module a subcommand, each with its arguments and a `run`. This
+//! file is the frame: the list of subcommands, and how an error becomes a line and an exit code.
+
+pub mod exit;
+mod manual;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use std::io;
+
+/// Work with a Baton server: read its files, check its log, make its network worse.
+///
+/// `batond` is the server. Each command has its own `--help`.
+#[derive(Debug, Parser)]
+#[command(name = "baton", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true)]
+#[command(after_help = exit::HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print a completion script for a shell
+    Completions { shell: Shell },
+    /// Write the manual pages baton.1, baton-*.1 and batond.8 into a directory
+    #[command(hide = true)]
+    Man(manual::ManArgs),
+}
+
+/// How a command finds its server.
+#[derive(Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// The servers: HOST[:PORT], several separated by commas; the port is 10000 unless given
+    #[arg(long, env = "BATON_SERVER", value_name = "ADDR", default_value = "localhost:10000")]
+    pub server: String,
+}
+
+/// Runs the command that the arguments name.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "baton", &mut io::stdout());
+            Ok(())
+        }
+        Command::Man(args) => manual::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}
