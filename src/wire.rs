@@ -1,4 +1,5 @@
 //! The bytes of [`crate::protocol`]: one message a datagram, little-endian, versioned, checked.
+//! A message has one encoding: what decodes, encodes to the same bytes again.
 //! docs/PROTOCOL.md has the same layout as tables.
 
 use crate::limits::{CLIENT_TEXT_MAX, DATAGRAM_MAX, NAME_MAX, READ_MAX};
@@ -336,34 +337,49 @@ pub fn decode_reply(datagram: &[u8]) -> Result<Reply<'_>, Malformed> {
     let status = Status::from_code(header.status).ok_or(Malformed::Field)?;
     let reason = Reason::from_code(header.reason).ok_or(Malformed::Field)?;
     let is_refused = header.kind == kind::REFUSED;
-    if header.flags > CONSUMED || header.reserved != 0 || (status != Status::Ok) != is_refused {
+    let is_reasoned = reason != Reason::None;
+    if (status != Status::Ok) != is_refused || (is_reasoned && !is_refused) {
+        return Err(Malformed::Field);
+    }
+    if header.flags > CONSUMED || header.reserved != 0 {
         return Err(Malformed::Field);
     }
     let pair = |bytes| -> Result<(u32, u32), Malformed> {
         let pair = Pair::ref_from_bytes(bytes).map_err(|_| Malformed::Length)?;
         Ok((pair.first.get(), pair.second.get()))
     };
+    let single = |bytes| match pair(bytes)? {
+        (first, 0) => Ok(first),
+        _ => Err(Malformed::Field),
+    };
     let outcome = match header.kind {
         kind::CONNECTED => {
             let bytes = body.strip_suffix(CONNECTED).ok_or(Malformed::Field)?;
-            Outcome::Connected { client_id: pair(bytes)?.0 }
+            Outcome::Connected { client_id: single(bytes)? }
         }
         kind::GRANTED => {
-            Outcome::Granted { token: FencingToken(header.token.get()), lease_ms: pair(body)?.0 }
+            Outcome::Granted { token: FencingToken(header.token.get()), lease_ms: single(body)? }
         }
         kind::QUEUED => {
             let (position, ask_again_ms) = pair(body)?;
             Outcome::Queued { position, ask_again_ms }
         }
-        kind::DONE => Outcome::Done { lease_ms: pair(body)?.0 },
+        kind::DONE => Outcome::Done { lease_ms: single(body)? },
         kind::DISCONNECTED if body == DISCONNECTED => Outcome::Disconnected,
+        kind::DISCONNECTED => return Err(Malformed::Field),
         kind::DATA => {
             let (length, data) = U64::ref_from_prefix(body).map_err(|_| Malformed::Length)?;
+            if data.len() > READ_MAX {
+                return Err(Malformed::Length);
+            }
             Outcome::Data { length: length.get(), data }
         }
         kind::REFUSED => empty(body, Outcome::Refused { status, reason })?,
         _ => return Err(Malformed::Kind),
     };
+    if header.token.get() != 0 && header.kind != kind::GRANTED {
+        return Err(Malformed::Field);
+    }
     Ok(Reply {
         session: SessionId(header.session.get()),
         number: RequestNumber(header.number.get()),
@@ -401,6 +417,9 @@ fn decode_init(body: &[u8]) -> Result<Op<'_>, Malformed> {
     };
     if fixed.reserved != 0 || rest.iter().any(|&byte| byte != 0) {
         return Err(Malformed::Field);
+    }
+    if !rest.is_empty() && HEADER_LEN + body.len() > INIT_LEN_MIN {
+        return Err(Malformed::Length);
     }
     Ok(Op::Init { nonce: fixed.nonce.get(), client })
 }
