@@ -1,6 +1,8 @@
 //! The disk as an argument: the log and the data files do their input and output through [`Disk`],
 //! so that tests and the simulator can put a failing, forgetting disk in its place.
 
+pub mod mem;
+
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 use std::fs;

@@ -1,6 +1,9 @@
 //! The log as a whole, on a real disk and on one that fails and forgets.
 
 mod basic;
+mod crash;
+mod damage;
+mod faults;
 
 use super::{Batch, Error, Options, Pending, Recovered, Writer, recover};
 use crate::disk::Disk;
