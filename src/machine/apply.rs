@@ -1,0 +1,279 @@
+//! [`Machine::apply`]: the only mutation.
+
+use super::lock::Piece;
+use super::{
+    Answer, Ask, Change, Command, Effect, Evicted, FIRST_REQUEST, Holder, Machine, Section, Session,
+};
+use crate::limits::EPOCH_SHIFT;
+use crate::protocol::{ClientInfo, Reason, Status};
+use crate::types::{Attempt, FencingToken, RequestNumber, SessionId};
+
+/// A request as `apply` passes it on.
+struct Turn<'a> {
+    session: SessionId,
+    attempt: Attempt,
+    token: FencingToken,
+    skip: &'a [SessionId],
+}
+
+impl Machine {
+    /// Runs a committed command and adds what follows from it to `effects`.
+    pub fn apply(&mut self, command: &Command, effects: &mut Vec<Effect>) {
+        self.now_ms = self.now_ms.max(command.now_ms);
+        match &command.change {
+            Change::Boot { epoch, files } => self.boot(*epoch, *files),
+            Change::Register { nonce, attempt, client } => {
+                self.register(*nonce, *attempt, client, effects);
+            }
+            Change::Request { session, number, attempt, lock: _, token, ask } => {
+                let turn = Turn {
+                    session: *session,
+                    attempt: *attempt,
+                    token: *token,
+                    skip: &command.skip,
+                };
+                self.request(&turn, *number, ask, effects);
+            }
+            Change::Expire { lock: _, session, token, is_skipped } => {
+                if self.lock.held_by(*session, *token).is_some() {
+                    let reason = if *is_skipped { Reason::Skipped } else { Reason::None };
+                    self.take_back(*session, reason);
+                    self.pass_on(&command.skip, effects);
+                }
+            }
+            Change::Evict { session, last, why } => {
+                self.evict(*session, *last, *why, &command.skip, effects);
+            }
+        }
+    }
+
+    fn boot(&mut self, epoch: u64, files: u32) {
+        self.epoch = epoch;
+        self.files = self.files.max(files);
+        let first = epoch << EPOCH_SHIFT;
+        self.last_session = SessionId(self.last_session.0.max(first));
+        self.last_token = FencingToken(self.last_token.0.max(first));
+    }
+
+    fn register(
+        &mut self,
+        nonce: u64,
+        attempt: Attempt,
+        client: &ClientInfo,
+        effects: &mut Vec<Effect>,
+    ) {
+        // Proposed twice when a duplicate came before the first was applied.
+        if self.nonces.contains_key(&nonce) {
+            return;
+        }
+        let id = SessionId(self.last_session.0 + 1);
+        self.last_session = id;
+        let session = Session {
+            nonce,
+            // The low bits of the session, never 0, within a C int.
+            client_id: ((id.0 - 1) % u64::from(i32::MAX as u32)) as u32 + 1,
+            client: client.clone(),
+            last: FIRST_REQUEST,
+            attempt,
+            answer: Answer::Connected,
+            ticket: None,
+            lost: None,
+        };
+        self.sessions.insert(id, session);
+        self.nonces.insert(nonce, id);
+        effects.push(Effect::Registered { nonce, session: id });
+        effects.push(Effect::Answer { session: id, is_stable: false });
+    }
+
+    fn request(
+        &mut self,
+        turn: &Turn<'_>,
+        number: RequestNumber,
+        ask: &Ask,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.sessions.get(&turn.session) else { return };
+        let next = session.last.next();
+        // A cancel may overtake the acquire that it cancels; anything else comes in its turn, or
+        // is a duplicate that was proposed before the first was applied.
+        let is_due = number == next || (*ask == Ask::Cancel && number == next.next());
+        if !is_due || session.is_closed() {
+            return;
+        }
+        // Whoever asks for something else has stopped waiting.
+        if !matches!(ask, Ask::Acquire { try_only: false }) {
+            self.leave(turn.session);
+        }
+        let mut is_stable = false;
+        let answer = match ask {
+            Ask::Acquire { try_only } => self.acquire(turn, *try_only),
+            Ask::Cancel => {
+                if self.holds(turn.session) {
+                    self.lock.holder = None;
+                    self.pass_on(turn.skip, effects);
+                }
+                Answer::Done
+            }
+            Ask::Stage { file, total, offset, data } => {
+                let (file, total, offset) = (*file, *total, *offset);
+                self.stage(turn, &Piece { attempt: turn.attempt, file, total, offset, data })
+            }
+            Ask::Release | Ask::Abort => {
+                let refusal = self.refusal(turn);
+                match self.take_section(turn) {
+                    None => refusal,
+                    Some(section) => {
+                        is_stable = *ask == Ask::Release;
+                        if is_stable {
+                            effects.push(Effect::Publish(section.into_parts()));
+                        }
+                        self.pass_on(turn.skip, effects);
+                        Answer::Done
+                    }
+                }
+            }
+            Ask::Close => {
+                if let Some(section) = self.take_section(turn) {
+                    is_stable = true;
+                    effects.push(Effect::Publish(section.into_parts()));
+                    self.pass_on(turn.skip, effects);
+                } else if self.holds(turn.session) {
+                    // Held under a token that the client never saw: nothing of its making.
+                    self.lock.holder = None;
+                    self.pass_on(turn.skip, effects);
+                }
+                Answer::Disconnected
+            }
+        };
+        if let Some(session) = self.sessions.get_mut(&turn.session) {
+            session.last = number;
+            session.attempt = turn.attempt;
+            session.answer = answer;
+        }
+        effects.push(Effect::Answer { session: turn.session, is_stable });
+    }
+
+    fn acquire(&mut self, turn: &Turn<'_>, try_only: bool) -> Answer {
+        if let Some(holder) = &self.lock.holder {
+            if holder.session == turn.session {
+                return Answer::Granted(holder.token);
+            }
+            if try_only {
+                return Answer::Refused(Status::WouldBlock, Reason::None);
+            }
+            let Some(session) = self.sessions.get_mut(&turn.session) else {
+                return Answer::Refused(Status::SessionLost, Reason::None);
+            };
+            session.lost = None;
+            if session.ticket.is_none() {
+                session.ticket = Some(self.lock.enqueue(turn.session));
+            }
+            return Answer::Waiting;
+        }
+        Answer::Granted(self.grant(turn.session))
+    }
+
+    fn stage(&mut self, turn: &Turn<'_>, piece: &Piece<'_>) -> Answer {
+        let refusal = self.refusal(turn);
+        match self.lock.held_by(turn.session, turn.token) {
+            None => refusal,
+            Some(holder) if !holder.section.accepts(piece) => {
+                Answer::Refused(Status::InvalidArgument, Reason::None)
+            }
+            Some(holder) => {
+                holder.section.stage(piece);
+                Answer::Done
+            }
+        }
+    }
+
+    fn evict(
+        &mut self,
+        id: SessionId,
+        last: RequestNumber,
+        why: Evicted,
+        skip: &[SessionId],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let is_busy = session.ticket.is_some() || self.holds(id);
+        if session.last != last || (why == Evicted::Idle && is_busy) {
+            return;
+        }
+        self.leave(id);
+        if self.holds(id) {
+            self.lock.holder = None;
+            self.pass_on(skip, effects);
+        }
+        if let Some(session) = self.sessions.remove(&id) {
+            self.nonces.remove(&session.nonce);
+        }
+        effects.push(Effect::Ended { session: id });
+    }
+
+    /// Gives the free lock to a session.
+    fn grant(&mut self, id: SessionId) -> FencingToken {
+        self.last_token = FencingToken(self.last_token.0 + 1);
+        let token = self.last_token;
+        self.lock.holder =
+            Some(Holder { session: id, token, since_ms: self.now_ms, section: Section::default() });
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.lost = None;
+        }
+        token
+    }
+
+    /// Gives the free lock to the first waiter that is not to be skipped.
+    fn pass_on(&mut self, skip: &[SessionId], effects: &mut Vec<Effect>) {
+        while let Some(id) = self.lock.pop() {
+            let is_skipped = skip.contains(&id);
+            let token = if is_skipped { FencingToken(0) } else { self.grant(id) };
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.ticket = None;
+            if is_skipped {
+                session.answer = Answer::Refused(Status::LeaseExpired, Reason::Skipped);
+                continue;
+            }
+            session.answer = Answer::Granted(token);
+            effects.push(Effect::Turn { session: id, token });
+            return;
+        }
+    }
+
+    /// Takes the lock from its holder and discards the section.
+    fn take_back(&mut self, id: SessionId, reason: Reason) {
+        let Some(holder) = self.lock.holder.take() else { return };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.lost = Some(holder.token);
+            // If the client has not seen the grant, it must not believe in it later.
+            if session.answer == Answer::Granted(holder.token) {
+                session.answer = Answer::Refused(Status::LeaseExpired, reason);
+            }
+        }
+    }
+
+    /// The section of the session that acts under its token; the lock is free then.
+    fn take_section(&mut self, turn: &Turn<'_>) -> Option<Section> {
+        self.lock.held_by(turn.session, turn.token)?;
+        self.lock.holder.take().map(|holder| holder.section)
+    }
+
+    fn leave(&mut self, id: SessionId) {
+        let ticket = self.sessions.get_mut(&id).and_then(|session| session.ticket.take());
+        if let Some(ticket) = ticket {
+            self.lock.leave(ticket);
+        }
+    }
+
+    fn holds(&self, id: SessionId) -> bool {
+        self.lock.holder.as_ref().is_some_and(|holder| holder.session == id)
+    }
+
+    /// What a session is told that acts under a token that is not the holder's.
+    fn refusal(&self, turn: &Turn<'_>) -> Answer {
+        let lost = self.sessions.get(&turn.session).and_then(|session| session.lost);
+        let status =
+            if lost == Some(turn.token) { Status::LeaseExpired } else { Status::NotHolder };
+        Answer::Refused(status, Reason::None)
+    }
+}

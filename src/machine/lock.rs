@@ -1,0 +1,165 @@
+//! The lock: who holds it, who waits, and what the holder has staged.
+
+use crate::types::{Attempt, FencingToken, FileId, Millis, SessionId, Ticket};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Up to this many waiters ahead the position is counted; behind them it is an upper bound that
+/// still counts those who have left, so that asking costs the same however long the queue is.
+const EXACT_POSITIONS: usize = 64;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    pub holder: Option<Holder>,
+    queue: BTreeMap<Ticket, SessionId>,
+    next_ticket: Ticket,
+}
+
+/// The session that holds the lock, and its section.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub session: SessionId,
+    pub token: FencingToken,
+    /// When it was granted, in milliseconds since the Unix epoch.
+    pub since_ms: Millis,
+    pub section: Section,
+}
+
+/// What a holder has staged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    parts: Vec<Part>,
+    open: Option<OpenAppend>,
+    bytes: u64,
+}
+
+/// Bytes for one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub file: FileId,
+    pub data: Vec<u8>,
+}
+
+/// A large append of which pieces are still missing; not part of the section yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct OpenAppend {
+    attempt: Attempt,
+    total: u32,
+    part: Part,
+}
+
+/// One piece of an append.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    pub attempt: Attempt,
+    pub file: FileId,
+    pub total: u32,
+    pub offset: u32,
+    pub data: &'a [u8],
+}
+
+impl Lock {
+    /// Puts a session at the end of the queue.
+    pub fn enqueue(&mut self, session: SessionId) -> Ticket {
+        let ticket = self.next_ticket;
+        self.next_ticket = Ticket(ticket.0 + 1);
+        self.queue.insert(ticket, session);
+        ticket
+    }
+
+    /// Takes a session out of the queue, wherever it stands.
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.queue.remove(&ticket);
+    }
+
+    /// Takes the first session out of the queue.
+    pub fn pop(&mut self) -> Option<SessionId> {
+        self.queue.pop_first().map(|(_, session)| session)
+    }
+
+    /// Those who wait, first come first.
+    pub fn waiters(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.queue.values().copied()
+    }
+
+    pub fn is_waited_for(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Place in the queue, from 1.
+    pub fn position(&self, ticket: Ticket) -> u32 {
+        let ahead = self.queue.range(..ticket).take(EXACT_POSITIONS + 1).count();
+        let position = if ahead <= EXACT_POSITIONS {
+            ahead as u64 + 1
+        } else {
+            let first = self.queue.first_key_value().map_or(ticket, |(first, _)| *first);
+            (ticket.0 - first.0 + 1).min(self.queue.len() as u64)
+        };
+        u32::try_from(position).unwrap_or(u32::MAX)
+    }
+
+    /// The holder, if it is this session under this token.
+    pub fn held_by(&mut self, session: SessionId, token: FencingToken) -> Option<&mut Holder> {
+        self.holder.as_mut().filter(|holder| holder.session == session && holder.token == token)
+    }
+}
+
+impl Section {
+    /// Bytes staged, those of an unfinished append included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes + self.open.as_ref().map_or(0, |open| open.part.data.len() as u64)
+    }
+
+    /// Whether this piece begins an append or continues the one that is open.
+    pub fn accepts(&self, piece: &Piece<'_>) -> bool {
+        piece.offset == 0
+            || self.open.as_ref().is_some_and(|open| {
+                open.attempt == piece.attempt
+                    && open.total == piece.total
+                    && open.part.file == piece.file
+                    && open.part.data.len() == piece.offset as usize
+            })
+    }
+
+    /// Bytes that the section will have when the piece's append is whole.
+    pub fn bytes_with(&self, piece: &Piece<'_>) -> u64 {
+        self.bytes + u64::from(piece.total)
+    }
+
+    /// Adds an accepted piece. With its last piece an append joins the section; the beginning of
+    /// another one before that drops it.
+    pub fn stage(&mut self, piece: &Piece<'_>) {
+        if piece.offset == 0 {
+            self.open = None;
+            if piece.data.len() == piece.total as usize {
+                self.join(piece.file, piece.data);
+                return;
+            }
+        }
+        let open = self.open.get_or_insert_with(|| OpenAppend {
+            attempt: piece.attempt,
+            total: piece.total,
+            part: Part { file: piece.file, data: Vec::new() },
+        });
+        open.part.data.extend_from_slice(piece.data);
+        if open.part.data.len() == open.total as usize
+            && let Some(open) = self.open.take()
+        {
+            self.join(open.part.file, &open.part.data);
+        }
+    }
+
+    /// The whole appends, in order; adjoining ones to the same file are one part.
+    pub fn into_parts(self) -> Vec<Part> {
+        self.parts
+    }
+
+    fn join(&mut self, file: FileId, data: &[u8]) {
+        self.bytes += data.len() as u64;
+        match self.parts.last_mut() {
+            Some(last) if last.file == file => last.data.extend_from_slice(data),
+            _ if data.is_empty() => {}
+            _ => self.parts.push(Part { file, data: data.to_vec() }),
+        }
+    }
+}

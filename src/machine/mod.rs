@@ -1,0 +1,246 @@
+//! The state machine: sessions, the lock and its queue, staged sections. Pure: no clock, no
+//! input or output, no thread, no randomness; the same commands give the same state on every
+//! machine.
+//!
+//! [`Machine::admit`] looks at a request and answers from memory, refuses, or proposes a change;
+//! [`Machine::apply`] is the only mutation. What changes nothing is never logged, so a refusal
+//! takes no request number.
+
+mod apply;
+mod command;
+mod lock;
+mod session;
+
+pub use command::{Ask, Change, Command, Evicted};
+pub use lock::{Holder, Lock, Part, Section};
+pub use session::{Answer, Session};
+
+use crate::limits::SESSIONS_MAX;
+use crate::protocol::{Op, Reason, Request, Status};
+use crate::types::{Attempt, FencingToken, FileId, LockId, Millis, RequestNumber, SessionId};
+use lock::Piece;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything that outlives a restart, except what has been published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    epoch: u64,
+    files: u32,
+    now_ms: Millis,
+    last_session: SessionId,
+    last_token: FencingToken,
+    sessions: BTreeMap<SessionId, Session>,
+    nonces: BTreeMap<u64, SessionId>,
+    lock: Lock,
+}
+
+/// What to do with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing: it is a duplicate of something long answered, or came before its turn.
+    Ignore,
+    /// Say again what the session was told as the answer to its last request.
+    Repeat,
+    /// Already registered: say again which session it is.
+    Registered(SessionId),
+    /// The lock is held already, under this token.
+    Holding(FencingToken),
+    /// The lease is good: say that it is renewed.
+    Renewed,
+    /// Published bytes of this file.
+    Read { file: FileId, offset: u64, max: u32 },
+    /// Not done; takes no number.
+    Refuse(Status, Reason),
+    /// Log and apply this; the answer comes with its effects.
+    Propose(Change),
+    /// The session cannot go on: log and apply this, and say that the session is lost.
+    Lost(Change),
+}
+
+/// What follows from an applied command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// This nonce is this session now.
+    Registered { nonce: u64, session: SessionId },
+    /// The session's last request has its answer (see [`Session::answer`]); with `is_stable`
+    /// it may be told only when the entry is on stable storage and published.
+    Answer { session: SessionId, is_stable: bool },
+    /// A waiter has been granted the lock.
+    Turn { session: SessionId, token: FencingToken },
+    /// Append these to the data files, in order.
+    Publish(Vec<Part>),
+    /// Nobody knows this session any more.
+    Ended { session: SessionId },
+}
+
+impl Machine {
+    /// Data files there are.
+    pub fn files(&self) -> u32 {
+        self.files
+    }
+
+    /// How often a server has started on this state.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The newest time in the log, in milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> Millis {
+        self.now_ms
+    }
+
+    pub fn session(&self, session: SessionId) -> Option<&Session> {
+        self.sessions.get(&session)
+    }
+
+    /// All sessions, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// Bytes staged and not yet published.
+    pub fn staged_bytes(&self) -> u64 {
+        self.lock.holder.as_ref().map_or(0, |holder| holder.section.bytes())
+    }
+
+    /// Looks at a request; `newest` is the newest call that was heard from its session and
+    /// `section_limit` the bytes that a section may stage.
+    pub fn admit(&self, request: &Request<'_>, newest: Attempt, section_limit: u64) -> Admission {
+        if let Op::Init { nonce, client } = &request.op {
+            return match self.nonces.get(nonce) {
+                Some(id) => Admission::Registered(*id),
+                None if self.sessions.len() >= SESSIONS_MAX => {
+                    Admission::Refuse(Status::Refused, Reason::TooManySessions)
+                }
+                None => Admission::Propose(Change::Register {
+                    nonce: *nonce,
+                    attempt: request.attempt,
+                    client: client.clone(),
+                }),
+            };
+        }
+        let Some(session) = self.sessions.get(&request.session) else {
+            return Admission::Refuse(Status::SessionLost, Reason::None);
+        };
+        let (number, next) = (request.number, session.last.next());
+        if number < session.last {
+            return Admission::Ignore;
+        }
+        if number == session.last {
+            let is_same = request.attempt == session.attempt;
+            return if is_same { Admission::Repeat } else { Admission::Ignore };
+        }
+        if session.is_closed() {
+            return Admission::Refuse(Status::SessionLost, Reason::None);
+        }
+        if number == next {
+            if request.attempt < newest {
+                return Admission::Ignore;
+            }
+            return self.admit_next(request, session, section_limit);
+        }
+        match request.op {
+            Op::Cancel if number == next.next() => self.propose(request, Ask::Cancel),
+            Op::Append { window, .. } if number.0.saturating_sub(window.into()) <= next.0 => {
+                Admission::Ignore
+            }
+            _ => Admission::Lost(Change::Evict {
+                session: request.session,
+                last: session.last,
+                why: Evicted::Lost,
+            }),
+        }
+    }
+
+    /// A request that comes in its turn.
+    fn admit_next(
+        &self,
+        request: &Request<'_>,
+        session: &Session,
+        section_limit: u64,
+    ) -> Admission {
+        if request.lock != LockId(0) {
+            return Admission::Refuse(Status::InvalidArgument, Reason::None);
+        }
+        match &request.op {
+            // Decoding lets no Init with a session pass; there is nothing sensible to answer.
+            Op::Init { .. } => Admission::Ignore,
+            Op::Acquire { try_only } => match &self.lock.holder {
+                Some(holder) if holder.session == request.session => {
+                    Admission::Holding(holder.token)
+                }
+                _ => self.propose(request, Ask::Acquire { try_only: *try_only }),
+            },
+            Op::Cancel => self.propose(request, Ask::Cancel),
+            Op::Append { file, total, offset, data, .. } => {
+                let Some(file) = FileId::from_name(file, self.files) else {
+                    return Admission::Refuse(Status::FileNotFound, Reason::None);
+                };
+                let (total, offset) = (*total, *offset);
+                let piece = Piece { attempt: request.attempt, file, total, offset, data };
+                match self.holder(request, session) {
+                    Err(status) => Admission::Refuse(status, Reason::None),
+                    Ok(holder) if !holder.section.accepts(&piece) => {
+                        Admission::Refuse(Status::InvalidArgument, Reason::None)
+                    }
+                    Ok(holder) if holder.section.bytes_with(&piece) > section_limit => {
+                        Admission::Refuse(Status::TooLarge, Reason::None)
+                    }
+                    Ok(_) => self
+                        .propose(request, Ask::Stage { file, total, offset, data: data.to_vec() }),
+                }
+            }
+            Op::Release => self.propose_as_holder(request, session, Ask::Release),
+            Op::Abort => self.propose_as_holder(request, session, Ask::Abort),
+            Op::Close => self.propose(request, Ask::Close),
+            Op::Renew => match self.holder(request, session) {
+                Ok(_) => Admission::Renewed,
+                Err(status) => Admission::Refuse(status, Reason::None),
+            },
+            Op::Read { file, offset, max } => match FileId::from_name(file, self.files) {
+                Some(file) => Admission::Read { file, offset: *offset, max: *max },
+                None => Admission::Refuse(Status::FileNotFound, Reason::None),
+            },
+        }
+    }
+
+    /// The holder, if the request acts under its token; otherwise why not.
+    fn holder(&self, request: &Request<'_>, session: &Session) -> Result<&Holder, Status> {
+        match &self.lock.holder {
+            Some(holder) if holder.session == request.session && holder.token == request.token => {
+                Ok(holder)
+            }
+            _ if session.lost == Some(request.token) => Err(Status::LeaseExpired),
+            _ => Err(Status::NotHolder),
+        }
+    }
+
+    fn propose_as_holder(&self, request: &Request<'_>, session: &Session, ask: Ask) -> Admission {
+        match self.holder(request, session) {
+            Ok(_) => self.propose(request, ask),
+            Err(status) => Admission::Refuse(status, Reason::None),
+        }
+    }
+
+    fn propose(&self, request: &Request<'_>, ask: Ask) -> Admission {
+        Admission::Propose(Change::Request {
+            session: request.session,
+            number: request.number,
+            attempt: request.attempt,
+            lock: request.lock,
+            token: request.token,
+            ask,
+        })
+    }
+}
+
+/// The number that registering takes.
+pub const FIRST_REQUEST: RequestNumber = RequestNumber(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! A client's registration: what was its last request, and what it was told.
+
+use crate::protocol::{ClientInfo, Reason, Status};
+use crate::types::{Attempt, FencingToken, RequestNumber, Ticket};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// What the client drew at random to register; the same nonce is the same session.
+    pub nonce: u64,
+    pub client_id: u32,
+    pub client: ClientInfo,
+    /// The last request that took a number, ...
+    pub last: RequestNumber,
+    /// ... the call it belonged to, ...
+    pub attempt: Attempt,
+    /// ... and its answer.
+    pub answer: Answer,
+    /// Its place in the queue while it waits.
+    pub ticket: Option<Ticket>,
+    /// The token that was taken from it by expiry, until it acquires again: tells "your lease
+    /// expired" from "you never held the lock".
+    pub lost: Option<FencingToken>,
+}
+
+/// The stored answer to a session's last request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Connected,
+    Waiting,
+    Granted(FencingToken),
+    Done,
+    Disconnected,
+    Refused(Status, Reason),
+}
+
+impl Session {
+    pub fn is_closed(&self) -> bool {
+        self.answer == Answer::Disconnected
+    }
+}
