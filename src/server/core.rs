@@ -1,0 +1,465 @@
+//! The server without its sockets, disk, clock and threads: datagrams' meaning in, replies and
+//! jobs for the disk out. It stands under the spin lock; nothing in it blocks.
+//!
+//! The simulator runs this same code, so everything from outside is an argument.
+
+use super::outbox::{Draft, Outbox};
+use super::watch::{Event, Watch};
+use crate::engine::solo::{Ending, Flush, Job, Solo};
+use crate::limits::{ASK_AGAIN_MS_MAX, ASK_AGAIN_MS_STEP, SKIP_MAX};
+use crate::machine::{
+    Admission, Answer, Change, Command, Effect, Evicted, FIRST_REQUEST, Machine, Session,
+};
+use crate::protocol::{Op, Outcome, Reason, Reply, Request, Status};
+use crate::types::{Attempt, FileId, LockId, LogIndex, Millis, SessionId};
+use crate::wal::Batch;
+use std::net::SocketAddr;
+
+/// Free space that is kept for what must always be possible: giving the lock back, expiry.
+const ROOM_KEPT: u64 = 256 << 10;
+/// How often writing is tried again on a full disk.
+const RETRY_MS: u64 = 100;
+
+/// What the operator has set.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub lease_ms: u64,
+    pub session_ttl_ms: u64,
+    pub section_limit: u64,
+    /// `--durability sync`.
+    pub syncs: bool,
+}
+
+/// The time: a clock that never goes back, and milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub steady: Millis,
+    pub unix: Millis,
+}
+
+/// What to do outside of the lock.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    Send {
+        to: SocketAddr,
+        reply: Reply<'static>,
+    },
+    /// Read published bytes, put them into the reply, send it.
+    Read {
+        to: SocketAddr,
+        reply: Reply<'static>,
+        file: FileId,
+        offset: u64,
+        max: u32,
+    },
+}
+
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    machine: Machine,
+    engine: Solo,
+    watch: Watch,
+    outbox: Outbox,
+    /// Registrations on their way: where their answers go.
+    joining: Vec<(u64, SocketAddr, crate::types::Stamp)>,
+    /// Bytes free on the disk when it was last looked at.
+    room: u64,
+    /// The log is made stable up to here even if no reply waits for it.
+    settle_through: LogIndex,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    /// Takes over a recovered state whose log is stable and published up to `last`.
+    pub fn new(settings: Settings, machine: Machine, last: LogIndex, now: Now) -> Self {
+        let mut watch = Watch::new(settings.lease_ms, settings.session_ttl_ms);
+        for (id, _) in machine.sessions() {
+            watch.begin(id, now.steady);
+        }
+        if let Some(holder) = &machine.lock().holder {
+            watch.begin_hold(holder.session, holder.token, now.steady);
+            if machine.lock().is_waited_for() {
+                watch.watch_hold(now.steady);
+            }
+        }
+        Core {
+            settings,
+            machine,
+            engine: Solo::new(last, settings.syncs),
+            watch,
+            outbox: Outbox::default(),
+            joining: Vec::new(),
+            room: u64::MAX,
+            settle_through: LogIndex(0),
+            effects: Vec::new(),
+        }
+    }
+
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub fn engine(&self) -> &Solo {
+        &self.engine
+    }
+
+    /// When [`Core::handle_timeout`] is to be called next.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.watch.next_deadline()
+    }
+
+    /// The disk has this many bytes free.
+    pub fn handle_room(&mut self, room: u64) {
+        self.room = room;
+    }
+
+    /// Has everything proposed so far made stable and published.
+    pub fn settle(&mut self) {
+        self.settle_through = self.engine.last();
+    }
+
+    /// Something the log depends on has failed: acknowledges nothing any more.
+    pub fn fail(&mut self) {
+        self.engine.fail();
+    }
+
+    /// The first command of this start.
+    pub fn boot(&mut self, files: u32, now: Now, actions: &mut Vec<Action>) {
+        let epoch = self.machine.epoch() + 1;
+        self.commit(Change::Boot { epoch, files }, now, actions);
+    }
+
+    /// A well-formed request has arrived.
+    pub fn handle_request(
+        &mut self,
+        from: SocketAddr,
+        request: &Request<'_>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.engine.has_failed() {
+            let outcome = refused(Status::Unavailable, Reason::LogFailed);
+            actions.push(Action::Send { to: from, reply: direct(request, outcome) });
+            return;
+        }
+        let newest = self.hear(from, request, now);
+        match self.machine.admit(request, newest, self.settings.section_limit) {
+            Admission::Ignore => {}
+            Admission::Repeat => self.repeat(request.session, now),
+            Admission::Registered(id) => {
+                let is_new = self.machine.session(id).is_some_and(|s| s.last == FIRST_REQUEST);
+                if is_new {
+                    self.watch.hear(id, from, request.stamp, now.steady);
+                    self.repeat(id, now);
+                }
+            }
+            Admission::Holding(token) => {
+                self.say(request, Outcome::Granted { token, lease_ms: 0 });
+            }
+            Admission::Renewed => self.say(request, Outcome::Done { lease_ms: 0 }),
+            Admission::Read { file, offset, max } => {
+                let reply = direct(request, Outcome::Data { length: 0, data: &[] });
+                actions.push(Action::Read { to: from, reply, file, offset, max });
+            }
+            Admission::Refuse(status, reason) => {
+                let reply = direct(request, refused(status, reason));
+                actions.push(Action::Send { to: from, reply });
+            }
+            Admission::Propose(change) => self.propose(from, request, change, now, actions),
+            Admission::Lost(change) => {
+                let reply = direct(request, refused(Status::SessionLost, Reason::None));
+                actions.push(Action::Send { to: from, reply });
+                self.commit(change, now, actions);
+            }
+        }
+        self.flush(actions);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Now, actions: &mut Vec<Action>) {
+        while let Some(event) = self.watch.poll(now.steady) {
+            match event {
+                Event::Over { .. } => self.expire(event, now, actions),
+                Event::Remind(session) => self.remind(session, now),
+                Event::Idle(session) => self.end_idle(session, now, actions),
+                Event::Retry => self.engine.retry(),
+            }
+        }
+        self.flush(actions);
+    }
+
+    /// The next job for the disk.
+    pub fn poll_job(&mut self) -> Option<Job> {
+        let is_settling = self.engine.marks().published < self.settle_through;
+        self.engine.poll_job(is_settling || self.outbox.wants_stable())
+    }
+
+    pub fn handle_written(
+        &mut self,
+        batch: Batch,
+        ending: Ending,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.engine.handle_written(batch, ending);
+        self.after_job(now, actions);
+    }
+
+    pub fn handle_flushed(
+        &mut self,
+        flush: Flush,
+        ending: Ending,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.engine.handle_flushed(flush, ending);
+        self.after_job(now, actions);
+    }
+
+    fn after_job(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.engine.is_full() {
+            self.watch.retry_at(Millis(now.steady.0 + RETRY_MS));
+        }
+        self.flush(actions);
+    }
+
+    /// Notes that the session was heard; returns its newest call so far.
+    fn hear(&mut self, from: SocketAddr, request: &Request<'_>, now: Now) -> Attempt {
+        if self.machine.session(request.session).is_none() {
+            return Attempt(0);
+        }
+        let contact = self.watch.hear(request.session, from, request.stamp, now.steady);
+        let newest = contact.attempt;
+        contact.attempt = newest.max(request.attempt);
+        newest
+    }
+
+    fn propose(
+        &mut self,
+        from: SocketAddr,
+        request: &Request<'_>,
+        change: Change,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.has_room(request) {
+            let reply = direct(request, refused(Status::Refused, Reason::NoSpace));
+            actions.push(Action::Send { to: from, reply });
+            return;
+        }
+        if let Change::Register { nonce, .. } = &change {
+            self.joining.push((*nonce, from, request.stamp));
+        }
+        self.commit(change, now, actions);
+    }
+
+    /// Whether the disk has room for what this request leads to. Waiting for a full disk to be
+    /// written is no time to take on more; giving back without publishing needs nothing.
+    fn has_room(&self, request: &Request<'_>) -> bool {
+        if self.engine.is_full() {
+            return false;
+        }
+        let staged = self.machine.staged_bytes();
+        let needed = match &request.op {
+            Op::Append { data, .. } => ROOM_KEPT + 2 * (staged + data.len() as u64),
+            Op::Init { .. } | Op::Acquire { .. } => ROOM_KEPT + staged,
+            Op::Release | Op::Close => staged,
+            _ => 0,
+        };
+        self.room >= needed
+    }
+
+    /// Gives the change its place in the log, applies it, and keeps what follows in the outbox.
+    fn commit(&mut self, change: Change, now: Now, actions: &mut Vec<Action>) {
+        let skip = self.silent_waiters(&change, now);
+        let now_ms = now.unix.max(self.machine.now_ms());
+        let command = Command { now_ms, skip, change };
+        let index = self.engine.propose(&command);
+        let mut effects = std::mem::take(&mut self.effects);
+        self.machine.apply(&command, &mut effects);
+        for effect in effects.drain(..) {
+            self.follow(index, effect, now);
+        }
+        self.effects = effects;
+        self.watch_hold(now, actions);
+    }
+
+    /// Does what an applied command has led to.
+    fn follow(&mut self, index: LogIndex, effect: Effect, now: Now) {
+        match effect {
+            Effect::Registered { nonce, session } => {
+                self.watch.begin(session, now.steady);
+                if let Some(at) = self.joining.iter().position(|(joining, ..)| *joining == nonce) {
+                    let (_, addr, stamp) = self.joining.swap_remove(at);
+                    self.watch.hear(session, addr, stamp, now.steady);
+                }
+            }
+            Effect::Answer { session, is_stable } => {
+                self.watch.touch(session, index, is_stable);
+                let Some(state) = self.machine.session(session) else { return };
+                match state.answer {
+                    Answer::Granted(token) => self.watch.begin_hold(session, token, now.steady),
+                    Answer::Disconnected => self.watch.linger(session, now.steady),
+                    _ => {}
+                }
+                self.repeat(session, now);
+            }
+            Effect::Turn { session, token } => {
+                self.watch.touch(session, index, false);
+                if self.watch.begin_turn(session, token, now.steady) {
+                    self.repeat(session, now);
+                } else {
+                    self.remind(session, now);
+                }
+            }
+            Effect::Publish(parts) => self.engine.publish(index, parts),
+            Effect::Ended { session } => self.watch.forget(session),
+        }
+    }
+
+    /// Keeps the lease of the holder in view while anybody waits.
+    fn watch_hold(&mut self, now: Now, actions: &mut Vec<Action>) {
+        match &self.machine.lock().holder {
+            None => self.watch.end_hold(),
+            Some(holder) => {
+                debug_assert_eq!(self.watch.held_token(), Some(holder.token));
+                if self.machine.lock().is_waited_for()
+                    && let Some(event) = self.watch.watch_hold(now.steady)
+                {
+                    self.expire(event, now, actions);
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
+        if let Event::Over { session, token, is_skipped } = event
+            && self.machine.lock().is_waited_for()
+            && !self.engine.has_failed()
+        {
+            let change = Change::Expire { lock: LockId(0), session, token, is_skipped };
+            self.commit(change, now, actions);
+        }
+    }
+
+    /// Evicts a session of which nothing was heard for its time to live.
+    fn end_idle(&mut self, id: SessionId, now: Now, actions: &mut Vec<Action>) {
+        let Some(session) = self.machine.session(id) else { return };
+        let holds = self.watch.lease_ms(id) > 0;
+        let until = self.watch.idle_until(id, session.is_closed());
+        if until > now.steady {
+            self.watch.look_again(id, until);
+        } else if holds || session.ticket.is_some() || self.engine.has_failed() {
+            self.watch.look_again(id, Millis(now.steady.0 + self.settings.session_ttl_ms));
+        } else {
+            let change = Change::Evict { session: id, last: session.last, why: Evicted::Idle };
+            self.commit(change, now, actions);
+        }
+    }
+
+    /// Waiters at the head of the queue that have fallen silent, if the change may free the lock.
+    fn silent_waiters(&self, change: &Change, now: Now) -> Vec<SessionId> {
+        if matches!(change, Change::Boot { .. } | Change::Register { .. }) {
+            return Vec::new();
+        }
+        let waiters = self.machine.lock().waiters().take(SKIP_MAX);
+        waiters.take_while(|session| self.watch.is_silent(*session, now.steady)).collect()
+    }
+
+    /// Tells a session (again) what the answer to its last request is.
+    fn repeat(&mut self, id: SessionId, now: Now) {
+        let Some(session) = self.machine.session(id) else { return };
+        let outcome = match session.answer {
+            Answer::Connected => Outcome::Connected { client_id: session.client_id },
+            Answer::Waiting => self.queued(session),
+            Answer::Granted(token) => Outcome::Granted { token, lease_ms: 0 },
+            Answer::Done => Outcome::Done { lease_ms: 0 },
+            Answer::Disconnected => Outcome::Disconnected,
+            Answer::Refused(status, reason) => refused(status, reason),
+        };
+        let (number, attempt) = (session.last, session.attempt);
+        if let Outcome::Queued { ask_again_ms, .. } = outcome {
+            self.watch.expect(id, ask_again_ms.into(), now.steady);
+        }
+        self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome });
+    }
+
+    /// Tells a waiter that its turn has come: to be granted it asks again.
+    fn remind(&mut self, id: SessionId, now: Now) {
+        let Some(session) = self.machine.session(id) else { return };
+        let (number, attempt) = (session.last, session.attempt);
+        let outcome = Outcome::Queued { position: 0, ask_again_ms: 0 };
+        self.watch.expect(id, 0, now.steady);
+        self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome });
+    }
+
+    fn queued(&self, session: &Session) -> Outcome<'static> {
+        let position = session.ticket.map_or(0, |ticket| self.machine.lock().position(ticket));
+        let ask_again_ms = (u64::from(position) * ASK_AGAIN_MS_STEP).min(ASK_AGAIN_MS_MAX) as u32;
+        Outcome::Queued { position, ask_again_ms }
+    }
+
+    /// Answers a request that takes no number.
+    fn say(&mut self, request: &Request<'_>, outcome: Outcome<'static>) {
+        self.keep(Draft {
+            session: request.session,
+            number: request.number,
+            attempt: request.attempt,
+            is_consumed: false,
+            outcome,
+        });
+    }
+
+    /// What a session is told waits for whatever changed something for it last.
+    fn keep(&mut self, draft: Draft) {
+        if let Some(contact) = self.watch.contact(draft.session) {
+            self.outbox.push(contact.touched, contact.needs_stable, draft);
+        }
+    }
+
+    /// Sends what need not wait any longer. Once the log has failed nothing is acknowledged.
+    fn flush(&mut self, actions: &mut Vec<Action>) {
+        if self.engine.has_failed() {
+            return;
+        }
+        while let Some(draft) = self.outbox.pop(self.engine.marks()) {
+            let Some(contact) = self.watch.contact(draft.session) else { continue };
+            let lease = self.watch.lease_ms(draft.session);
+            let outcome = match draft.outcome {
+                // Lost again before it could be told; the client will ask.
+                Outcome::Granted { token, .. } if self.watch.held_token() != Some(token) => {
+                    continue;
+                }
+                Outcome::Granted { token, .. } => Outcome::Granted { token, lease_ms: lease },
+                Outcome::Done { .. } => Outcome::Done { lease_ms: lease },
+                other => other,
+            };
+            let reply = Reply {
+                session: draft.session,
+                number: draft.number,
+                attempt: draft.attempt,
+                stamp: contact.stamp,
+                is_consumed: draft.is_consumed,
+                outcome,
+            };
+            actions.push(Action::Send { to: contact.addr, reply });
+        }
+    }
+}
+
+/// A reply to a request that has changed nothing.
+fn direct(request: &Request<'_>, outcome: Outcome<'static>) -> Reply<'static> {
+    Reply {
+        session: request.session,
+        number: request.number,
+        attempt: request.attempt,
+        stamp: request.stamp,
+        is_consumed: false,
+        outcome,
+    }
+}
+
+fn refused(status: Status, reason: Reason) -> Outcome<'static> {
+    Outcome::Refused { status, reason }
+}

@@ -1,0 +1,315 @@
+//! The data directory: recovery, the jobs that need the disk, checkpoints.
+//!
+//! ```text
+//! DIR/file_0 ... file_99       published bytes, nothing else
+//! DIR/.baton/lock              held by the server that uses the directory
+//! DIR/.baton/checkpoint        the machine's state and the files' sizes at one entry
+//! DIR/.baton/wal-*.log         the entries after it
+//! ```
+
+use crate::data::{self, DataFiles};
+use crate::disk::{Disk, RealDisk};
+use crate::engine::solo::{self, Ending, Flush};
+use crate::machine::{Effect, Machine};
+use crate::types::{FileId, LogIndex};
+use crate::wal::{self, Batch, SyncHandle, Writer};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tracing::{error, info, warn};
+
+/// The subdirectory for everything that is not a data file.
+pub const PRIVATE_DIR: &str = ".baton";
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{0}: in use by another batond; each server needs a data directory of its own")]
+    Busy(PathBuf),
+    #[error(
+        "{0} has data but no {PRIVATE_DIR} directory beside it: not a data directory of batond; \
+         choose an empty directory"
+    )]
+    Foreign(PathBuf),
+    #[error(transparent)]
+    Wal(#[from] wal::Error),
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    #[error("{path}: entry {index} of the log does not fit the state: {why}")]
+    State { path: PathBuf, index: LogIndex, why: String },
+}
+
+/// What a checkpoint records.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub machine: Machine,
+    /// Published size of each data file.
+    pub sizes: Vec<u64>,
+}
+
+/// What recovery has found.
+pub struct Recovered {
+    pub machine: Machine,
+    pub last: LogIndex,
+}
+
+pub struct Store<D: Disk = RealDisk> {
+    disk: D,
+    private: PathBuf,
+    data: DataFiles<D>,
+    writer: Mutex<Writer<D>>,
+    sync_handle: Mutex<SyncHandle<D>>,
+    synced: AtomicU64,
+    checkpointed: AtomicU64,
+    is_checkpointing: AtomicBool,
+}
+
+/// Locks the data directory against other servers for as long as the result lives.
+pub fn lock_dir(dir: &Path) -> Result<Flock<File>, OpenError> {
+    let private = dir.join(PRIVATE_DIR);
+    let at = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| OpenError::Io { path, source }
+    };
+    if !private.exists() {
+        refuse_foreign(dir)?;
+        std::fs::create_dir_all(&private).map_err(at(&private))?;
+    }
+    let path = private.join("lock");
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).open(&path).map_err(at(&path))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => OpenError::Busy(dir.to_path_buf()),
+        other => OpenError::Io { path, source: other.into() },
+    })
+}
+
+/// A directory that is not ours yet must not hold files that recovery would cut.
+fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
+    let Ok(names) = std::fs::read_dir(dir) else { return Ok(()) };
+    for entry in names.flatten() {
+        let name = entry.file_name();
+        let is_ours = FileId::from_name(name.as_encoded_bytes(), u32::MAX).is_some();
+        if is_ours && entry.metadata().is_ok_and(|meta| meta.len() > 0) {
+            return Err(OpenError::Foreign(entry.path()));
+        }
+    }
+    Ok(())
+}
+
+impl OpenError {
+    /// There was no room on the disk: worth trying again when there is.
+    pub fn is_full(&self) -> bool {
+        match self {
+            OpenError::Io { source, .. } => is_full(source),
+            OpenError::Wal(wal::Error::Io { source, .. }) => is_full(source),
+            _ => false,
+        }
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Recovers what the directory holds; makes it when it is new.
+    pub fn open(
+        disk: D,
+        dir: &Path,
+        files: u32,
+        options: &wal::Options,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let private = dir.join(PRIVATE_DIR);
+        disk.create_dir(&private)
+            .map_err(|source| OpenError::Io { path: private.clone(), source })?;
+        let (after, mut state) = read_state(&disk, &private)?;
+        let files = files.max(state.machine.files());
+        let data = DataFiles::open(&disk, dir, files)?;
+        state.sizes.resize(files as usize, 0);
+        data.cut(&state.sizes)?;
+        let mut machine = state.machine;
+        let mut effects = Vec::new();
+        let (writer, found) = wal::recover(&disk, &private, options, after, &mut |_, payload| {
+            machine.apply(&solo::decode(payload)?, &mut effects);
+            for effect in effects.drain(..) {
+                if let Effect::Publish(parts) = effect {
+                    for part in parts {
+                        data.publish(part.file, &part.data).map_err(|error| {
+                            format!("cannot write {}: {error}", part.file.name())
+                        })?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        if let Some(torn) = &found.torn {
+            warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes,
+                "dropped the torn end of the log: it was never acknowledged as stable");
+        }
+        if found.lost_synced {
+            error!("the log ends before entries that had been acknowledged: they are lost");
+        }
+        info!(last = found.last.0, entries = found.entries, bytes = found.bytes, "recovered");
+        let store = Store {
+            sync_handle: Mutex::new(writer.sync_handle()),
+            synced: AtomicU64::new(after.0),
+            checkpointed: AtomicU64::new(after.0),
+            is_checkpointing: AtomicBool::new(false),
+            disk,
+            private,
+            data,
+            writer: Mutex::new(writer),
+        };
+        Ok((store, Recovered { machine, last: found.last }))
+    }
+
+    /// Writes a batch of entries behind the log.
+    pub fn write(&self, batch: &mut Batch) -> Ending {
+        let mut writer = lock(&self.writer);
+        let ending = ending_of("write the log", writer.write(batch, self.synced()));
+        *lock(&self.sync_handle) = writer.sync_handle();
+        ending
+    }
+
+    /// Makes the log stable and publishes; what has been published is taken off `flush`.
+    pub fn flush(&self, flush: &mut Flush) -> Ending {
+        if flush.needs_sync {
+            let handle = lock(&self.sync_handle).clone();
+            // A sync that failed is never tried again: the kernel may have dropped the pages.
+            if let Err(error) = handle.sync() {
+                error!(%error, "cannot sync the log: nothing is acknowledged any more; \
+                    check the disk, then restart");
+                return Ending::Failed;
+            }
+            self.synced.fetch_max(flush.through.0, Ordering::Relaxed);
+            handle.note_synced(flush.through);
+        }
+        self.publish(&mut flush.parts)
+    }
+
+    fn publish(&self, parts: &mut VecDeque<crate::machine::Part>) -> Ending {
+        while let Some(part) = parts.front() {
+            let written = self.data.publish(part.file, &part.data);
+            match ending_of("write a data file", written) {
+                Ending::Done => parts.pop_front(),
+                other => return other,
+            };
+        }
+        Ending::Done
+    }
+
+    /// Published bytes of a file from an offset, and its published size.
+    pub fn read(&self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<(usize, u64)> {
+        let size = self.data.size(file);
+        Ok((self.data.read(file, offset, buf)?, size))
+    }
+
+    /// Bytes free on the disk; unknown counts as plenty.
+    pub fn room(&self) -> u64 {
+        self.disk.room(&self.private).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a checkpoint should be made now; if so, the caller makes it and then says that it
+    /// has ended. One at a time.
+    pub fn begin_checkpoint(&self, published: LogIndex, is_low: bool) -> Option<()> {
+        let done = self.checkpointed.load(Ordering::Relaxed);
+        let mut writer = self.writer.try_lock().ok()?;
+        if is_low && writer.bytes() >= LOW_ROOM_LOG && writer.sealed_through().0 <= done {
+            // The log itself may be what fills the disk.
+            writer.roll().ok()?;
+        }
+        let through = writer.sealed_through();
+        if through.0 <= done || through > published {
+            return None;
+        }
+        (!self.is_checkpointing.swap(true, Ordering::Acquire)).then_some(())
+    }
+
+    pub fn end_checkpoint(&self) {
+        self.is_checkpointing.store(false, Ordering::Release);
+    }
+
+    /// Records the state as of entry `through`, all of which is published, and removes the log
+    /// before it. Works from the old checkpoint and the log, so requests go on meanwhile.
+    pub fn checkpoint(&self, through: LogIndex) -> Result<(), OpenError> {
+        let (after, mut state) = read_state(&self.disk, &self.private)?;
+        let mut effects = Vec::new();
+        wal::replay(&self.disk, &self.private, after, through, &mut |_, payload| {
+            state.machine.apply(&solo::decode(payload)?, &mut effects);
+            state.sizes.resize(state.machine.files() as usize, 0);
+            for effect in effects.drain(..) {
+                let Effect::Publish(parts) = effect else { continue };
+                for part in parts {
+                    state.sizes[part.file.0 as usize] += part.data.len() as u64;
+                }
+            }
+            Ok(())
+        })?;
+        self.data.sync()?;
+        write_state(&self.disk, &self.private, through, &state)?;
+        self.checkpointed.fetch_max(through.0, Ordering::Relaxed);
+        let freed = lock(&self.writer)
+            .remove_through(through)
+            .map_err(|source| OpenError::Io { path: self.private.clone(), source })?;
+        info!(through = through.0, freed, "checkpoint");
+        Ok(())
+    }
+
+    fn synced(&self) -> LogIndex {
+        LogIndex(self.synced.load(Ordering::Relaxed))
+    }
+}
+
+/// On a disk that is nearly full a log of this size is worth a checkpoint.
+const LOW_ROOM_LOG: u64 = 1 << 20;
+
+fn read_state<D: Disk>(disk: &D, private: &Path) -> Result<(LogIndex, State), OpenError> {
+    let Some(found) = wal::read_checkpoint(disk, private)? else {
+        write_state(disk, private, LogIndex(0), &State::default())?;
+        return Ok((LogIndex(0), State::default()));
+    };
+    let state = postcard::from_bytes(&found.state).map_err(|error| OpenError::State {
+        path: private.join("checkpoint"),
+        index: found.index,
+        why: error.to_string(),
+    })?;
+    Ok((found.index, state))
+}
+
+fn write_state<D: Disk>(
+    disk: &D,
+    private: &Path,
+    index: LogIndex,
+    state: &State,
+) -> Result<(), OpenError> {
+    let bytes = postcard::to_stdvec(state).map_err(|error| OpenError::State {
+        path: private.join("checkpoint"),
+        index,
+        why: error.to_string(),
+    })?;
+    Ok(wal::write_checkpoint(disk, private, index, &bytes)?)
+}
+
+/// Tells a full disk, which can be waited out, from a broken one.
+fn ending_of(what: &str, result: io::Result<()>) -> Ending {
+    let Err(error) = result else { return Ending::Done };
+    if is_full(&error) {
+        warn!(%error, "cannot {what}: waiting for room on the disk");
+        return Ending::Full;
+    }
+    error!(%error, "cannot {what}: nothing is acknowledged any more; check the disk, then restart");
+    Ending::Failed
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// No code panics while it has one of these locks; should it, the process ends.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

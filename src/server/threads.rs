@@ -1,0 +1,401 @@
+//! One OS thread per request: threads that share the socket, one that keeps the deadlines.
+
+use super::core::{Action, Core, Now};
+use super::{Clock, Error, Store};
+use crate::engine::solo::Job;
+use crate::limits::{DATAGRAM_MAX, READ_MAX};
+use crate::protocol::{Outcome, Reply};
+use crate::sync::Spin;
+use crate::types::Millis;
+use crate::wire;
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, SockaddrIn, recvfrom, setsockopt, shutdown, sockopt};
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+use tracing::{debug, error, info, warn};
+
+/// More threads than this never wait for requests or work on them.
+const THREADS_MAX: usize = 64;
+/// A thread that had nothing to do for this long ends, unless it is the last one waiting.
+const SURPLUS_AFTER: Duration = Duration::from_secs(30);
+/// Enough for every path below; most of it is never touched.
+const STACK: usize = 256 << 10;
+/// Asked of the kernel for datagrams that no thread has taken yet.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// The disk is looked at this often while it has plenty of room, in milliseconds, ...
+const ROOM_EVERY_MS: u64 = 500;
+/// ... and with every request when it has less than this, in bytes.
+const ROOM_LOW: u64 = 64 << 20;
+/// The deadline thread looks at the clock this often when nothing is due, in milliseconds.
+const LONGEST_WAIT_MS: u64 = 3_600_000;
+
+pub struct Server {
+    socket: UdpSocket,
+    store: Store,
+    core: Spin<Core>,
+    clock: Clock,
+    /// Threads blocked in `recv`.
+    waiting: AtomicUsize,
+    /// All threads but the main one.
+    running: Mutex<usize>,
+    ended: Condvar,
+    is_stopping: AtomicBool,
+    alarm: Alarm,
+    room_low: AtomicBool,
+    room_seen_ms: AtomicU64,
+    malformed: AtomicU64,
+}
+
+/// When the deadline thread wakes.
+struct Alarm {
+    at: Mutex<Millis>,
+    /// The same, readable without the mutex.
+    armed: AtomicU64,
+    changed: Condvar,
+}
+
+/// Buffers that a thread keeps from one request to the next.
+struct Scratch {
+    actions: Vec<Action>,
+    bytes: Vec<u8>,
+}
+
+impl Server {
+    /// Logs the start of the server and begins to serve.
+    pub fn start(
+        socket: UdpSocket,
+        store: Store,
+        core: Core,
+        clock: Clock,
+        files: u32,
+    ) -> io::Result<Arc<Self>> {
+        socket.set_read_timeout(Some(SURPLUS_AFTER))?;
+        if let Err(error) = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER) {
+            debug!(%error, "the kernel keeps its default receive buffer");
+        }
+        let server = Arc::new(Server {
+            socket,
+            store,
+            core: Spin::new(core),
+            clock,
+            waiting: AtomicUsize::new(0),
+            running: Mutex::new(0),
+            ended: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
+            alarm: Alarm {
+                at: Mutex::new(Millis(u64::MAX)),
+                armed: AtomicU64::new(u64::MAX),
+                changed: Condvar::new(),
+            },
+            room_low: AtomicBool::new(false),
+            room_seen_ms: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
+        });
+        let mut scratch = Scratch::new();
+        server.look_at_room();
+        server.work(&mut scratch, |core, now, actions| core.boot(files, now, actions));
+        // No session or token of this start may be seen before its epoch is stable.
+        server.settle(&mut scratch)?;
+        server.spawn("deadlines", Self::keep_deadlines)?;
+        server.spawn("request", Self::receive)?;
+        Ok(server)
+    }
+
+    /// Stops serving, writes a checkpoint.
+    pub fn stop(self: Arc<Self>) -> Result<(), Error> {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        // Wakes everybody in recv, although for an unconnected socket it says ENOTCONN.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        self.alarm.stop();
+        let mut running = lock(&self.running);
+        while *running > 0 {
+            running = self.ended.wait(running).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(running);
+        let mut scratch = Scratch::new();
+        self.settle(&mut scratch).map_err(|_| Error::Unsettled)?;
+        let last = self.core.lock().engine().marks().published;
+        self.store.checkpoint(last)?;
+        let malformed = self.malformed.load(Ordering::Relaxed);
+        info!(malformed, "stopped");
+        Ok(())
+    }
+
+    /// Has everything proposed so far written, stable and published.
+    fn settle(self: &Arc<Self>, scratch: &mut Scratch) -> io::Result<()> {
+        loop {
+            self.work(scratch, |core, _, _| core.settle());
+            let core = self.core.lock();
+            if core.engine().is_settled() {
+                return Ok(());
+            }
+            let is_full = core.engine().is_full();
+            if core.engine().has_failed() || is_full {
+                return Err(io::Error::other("the log could not be written"));
+            }
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, name: &str, body: fn(&Arc<Self>)) -> io::Result<()> {
+        let server = Arc::clone(self);
+        *lock(&self.running) += 1;
+        let spawned = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || {
+            body(&server);
+            *lock(&server.running) -= 1;
+            server.ended.notify_all();
+        });
+        if spawned.is_err() {
+            *lock(&self.running) -= 1;
+        }
+        spawned.map(|_| ())
+    }
+
+    /// The life of a request thread.
+    fn receive(self: &Arc<Self>) {
+        let mut scratch = Scratch::new();
+        // One byte more than a datagram may have, so that a longer one is seen to be too long.
+        let mut buffer = [0; DATAGRAM_MAX + 1];
+        while !self.is_stopping.load(Ordering::Relaxed) {
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+            let received = recvfrom::<SockaddrIn>(self.socket.as_raw_fd(), &mut buffer);
+            let others = self.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
+            match received {
+                Ok((len, Some(from))) => {
+                    if others == 0 {
+                        self.add_receiver();
+                    }
+                    self.serve(SocketAddrV4::from(from).into(), &buffer[..len], &mut scratch);
+                }
+                // The socket was shut down.
+                Ok((_, None)) => {}
+                Err(Errno::EAGAIN) if others > 0 => return,
+                Err(Errno::EAGAIN) => {}
+                // An earlier reply could not be delivered, or a signal came: not this request's.
+                Err(error) => debug!(%error, "recv"),
+            }
+        }
+    }
+
+    fn add_receiver(self: &Arc<Self>) {
+        if *lock(&self.running) >= THREADS_MAX || self.is_stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.spawn("request", Self::receive) {
+            warn!(%error, "cannot start another thread: requests wait for each other");
+        }
+    }
+
+    fn serve(self: &Arc<Self>, from: SocketAddr, datagram: &[u8], scratch: &mut Scratch) {
+        let request = match wire::decode_request(datagram) {
+            Ok(request) => request,
+            Err(why) => {
+                self.malformed.fetch_add(1, Ordering::Relaxed);
+                debug!(%from, %why, len = datagram.len(), "dropped");
+                return;
+            }
+        };
+        debug!(%from, session = request.session.0, number = request.number.0, op = ?request.op, "request");
+        if self.room_low.load(Ordering::Relaxed) {
+            self.look_at_room();
+        }
+        self.work(scratch, |core, now, actions| {
+            core.handle_request(from, &request, now, actions);
+        });
+    }
+
+    /// Changes the core, then does what that leads to: replies and, unless another thread is at
+    /// it, the jobs for the disk.
+    fn work(
+        self: &Arc<Self>,
+        scratch: &mut Scratch,
+        change: impl FnOnce(&mut Core, Now, &mut Vec<Action>),
+    ) {
+        let mut job = self.with_core(scratch, change);
+        while let Some(next) = job {
+            job = match next {
+                Job::Write(mut batch) => {
+                    let ending = self.store.write(&mut batch);
+                    self.look_at_room_if_due();
+                    self.with_core(scratch, |core, now, actions| {
+                        core.handle_written(batch, ending, now, actions);
+                    })
+                }
+                Job::Flush(mut flush) => {
+                    let ending = self.store.flush(&mut flush);
+                    let job = self.with_core(scratch, |core, now, actions| {
+                        core.handle_flushed(flush, ending, now, actions);
+                    });
+                    self.checkpoint_if_due();
+                    job
+                }
+            };
+        }
+    }
+
+    /// Changes the core under the lock, then sends what it has to say. The job that comes back is
+    /// this thread's to do.
+    #[must_use]
+    fn with_core(
+        &self,
+        scratch: &mut Scratch,
+        change: impl FnOnce(&mut Core, Now, &mut Vec<Action>),
+    ) -> Option<Job> {
+        let now = self.clock.now();
+        let (job, deadline) = {
+            let mut core = self.core.lock();
+            change(&mut core, now, &mut scratch.actions);
+            (core.poll_job(), core.next_deadline())
+        };
+        if let Some(at) = deadline {
+            self.alarm.arm(at);
+        }
+        let mut actions = std::mem::take(&mut scratch.actions);
+        for action in actions.drain(..) {
+            self.perform(action, &mut scratch.bytes);
+        }
+        scratch.actions = actions;
+        job
+    }
+
+    fn perform(&self, action: Action, bytes: &mut Vec<u8>) {
+        match action {
+            Action::Send { to, reply } => self.send(to, &reply, bytes),
+            Action::Read { to, reply, file, offset, max } => {
+                let mut buffer = [0; READ_MAX];
+                let wanted = &mut buffer[..READ_MAX.min(max as usize)];
+                match self.store.read(file, offset, wanted) {
+                    Ok((read, length)) => {
+                        let outcome = Outcome::Data { length, data: &buffer[..read] };
+                        self.send(to, &Reply { outcome, ..reply }, bytes);
+                    }
+                    // No answer: what is there is not known. The client goes on asking.
+                    Err(error) => error!(%error, file = %file.name(), "cannot read a data file"),
+                }
+            }
+        }
+    }
+
+    fn send(&self, to: SocketAddr, reply: &Reply<'_>, bytes: &mut Vec<u8>) {
+        debug!(%to, session = reply.session.0, number = reply.number.0, outcome = ?reply.outcome, "reply");
+        wire::encode_reply(reply, bytes);
+        if let Err(error) = self.socket.send_to(bytes, to) {
+            // As good as lost on the way; the client asks again.
+            debug!(%error, %to, "send");
+        }
+    }
+
+    /// The life of the thread that keeps the deadlines.
+    fn keep_deadlines(self: &Arc<Self>) {
+        let mut scratch = Scratch::new();
+        while !self.is_stopping.load(Ordering::SeqCst) {
+            self.alarm.reset();
+            // Whoever has the core arms the alarm for the next deadline afterwards; so does this.
+            self.work(&mut scratch, |core, now, actions| core.handle_timeout(now, actions));
+            self.alarm.wait(self.clock, &self.is_stopping);
+        }
+    }
+
+    fn look_at_room_if_due(self: &Arc<Self>) {
+        let now = self.clock.now().steady.0;
+        if now.saturating_sub(self.room_seen_ms.load(Ordering::Relaxed)) >= ROOM_EVERY_MS {
+            self.look_at_room();
+        }
+    }
+
+    fn look_at_room(self: &Arc<Self>) {
+        self.room_seen_ms.store(self.clock.now().steady.0, Ordering::Relaxed);
+        let room = self.store.room();
+        self.room_low.store(room < ROOM_LOW, Ordering::Relaxed);
+        self.core.lock().handle_room(room);
+        if room < ROOM_LOW {
+            self.checkpoint_if_due();
+        }
+    }
+
+    /// Has a checkpoint made on a thread of its own, while requests go on.
+    fn checkpoint_if_due(self: &Arc<Self>) {
+        let published = self.core.lock().engine().marks().published;
+        let is_low = self.room_low.load(Ordering::Relaxed);
+        if self.store.begin_checkpoint(published, is_low).is_none() {
+            return;
+        }
+        if let Err(error) = self.spawn("checkpoint", Self::checkpoint) {
+            self.store.end_checkpoint();
+            warn!(%error, "cannot start a thread for a checkpoint: the log grows");
+        }
+    }
+
+    fn checkpoint(self: &Arc<Self>) {
+        let published = self.core.lock().engine().marks().published;
+        match self.store.checkpoint(published) {
+            Ok(()) => {}
+            Err(error) if error.is_full() => warn!(%error, "no room for a checkpoint"),
+            Err(error) => {
+                error!(%error, "cannot make a checkpoint: nothing is acknowledged any more; \
+                    check the disk, then restart");
+                self.core.lock().fail();
+            }
+        }
+        self.store.end_checkpoint();
+    }
+}
+
+impl Alarm {
+    /// Makes sure that the deadline thread wakes by then.
+    fn arm(&self, at: Millis) {
+        if at.0 >= self.armed.load(Ordering::Acquire) {
+            return;
+        }
+        let mut current = lock(&self.at);
+        if at < *current {
+            *current = at;
+            self.armed.store(at.0, Ordering::Release);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Forgets what was armed.
+    fn reset(&self) {
+        let mut current = lock(&self.at);
+        *current = Millis(u64::MAX);
+        self.armed.store(u64::MAX, Ordering::Release);
+    }
+
+    /// Blocks until the time that is armed, or the end.
+    fn wait(&self, clock: Clock, is_stopping: &AtomicBool) {
+        let mut current = lock(&self.at);
+        loop {
+            let now = clock.now().steady;
+            if *current <= now || is_stopping.load(Ordering::SeqCst) {
+                return;
+            }
+            let timeout = Duration::from_millis((current.0 - now.0).min(LONGEST_WAIT_MS));
+            current = match self.changed.wait_timeout(current, timeout) {
+                Ok((guard, _)) => guard,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    /// Ends [`Alarm::wait`] after `is_stopping` was set.
+    fn stop(&self) {
+        drop(lock(&self.at));
+        self.changed.notify_all();
+    }
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Scratch { actions: Vec::new(), bytes: Vec::with_capacity(DATAGRAM_MAX) }
+    }
+}
+
+/// No code panics while it has one of these locks; should it, the process ends.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,290 @@
+//! Who was heard when, and what is due: everything about time and addresses, none of which
+//! outlives a restart. Pure: the time is an argument, in milliseconds of a clock that never goes
+//! back.
+
+use crate::limits::{FRESH_MS, LINGER_MS, SILENCE_GRACE_MS, TURN_MS_MAX, TURN_REPEAT_MS};
+use crate::types::{Attempt, FencingToken, LogIndex, Millis, SessionId, Stamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+/// What is known of a session that has been heard since the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Contact {
+    pub addr: SocketAddr,
+    /// Of its newest transmission.
+    pub stamp: Stamp,
+    /// Its newest call.
+    pub attempt: Attempt,
+    heard: Millis,
+    /// By when it is to be heard again while it waits.
+    ask_by: Millis,
+    /// The last entry of the log that changed something for it, and whether what it is told of
+    /// that must be stable.
+    pub touched: LogIndex,
+    pub needs_stable: bool,
+}
+
+/// The grant that is in force.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    session: SessionId,
+    token: FencingToken,
+    until: Millis,
+    /// The holder was told that its turn has come and has not been heard since: when to tell it
+    /// again, and how long after that once more.
+    reminder: Option<(Millis, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Hold,
+    Retry,
+    Idle(SessionId),
+}
+
+/// Something whose time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The holder's time is over, if anybody waits.
+    Over { session: SessionId, token: FencingToken, is_skipped: bool },
+    /// Tell the holder again that its turn has come.
+    Remind(SessionId),
+    /// Nothing was heard of the session for its time to live.
+    Idle(SessionId),
+    /// Try again what found no space on the disk.
+    Retry,
+}
+
+#[derive(Debug)]
+pub struct Watch {
+    lease: u64,
+    session_ttl: u64,
+    contacts: BTreeMap<SessionId, Contact>,
+    hold: Option<Hold>,
+    deadlines: BTreeSet<(Millis, Due)>,
+    hold_armed: Option<Millis>,
+}
+
+impl Watch {
+    pub fn new(lease_ms: u64, session_ttl_ms: u64) -> Self {
+        Watch {
+            lease: lease_ms,
+            session_ttl: session_ttl_ms,
+            contacts: BTreeMap::new(),
+            hold: None,
+            deadlines: BTreeSet::new(),
+            hold_armed: None,
+        }
+    }
+
+    /// Begins to watch a session.
+    pub fn begin(&mut self, session: SessionId, now: Millis) {
+        self.deadlines.insert((after(now, self.session_ttl), Due::Idle(session)));
+    }
+
+    /// A datagram of this session has arrived. Late duplicates, older than what was heard, say
+    /// nothing about it.
+    pub fn hear(
+        &mut self,
+        session: SessionId,
+        addr: SocketAddr,
+        stamp: Stamp,
+        now: Millis,
+    ) -> &mut Contact {
+        let mut is_new = false;
+        let contact = self.contacts.entry(session).or_insert_with(|| {
+            is_new = true;
+            Contact {
+                addr,
+                stamp,
+                attempt: Attempt(0),
+                heard: now,
+                ask_by: now,
+                touched: LogIndex(0),
+                needs_stable: false,
+            }
+        });
+        if is_new || stamp > contact.stamp {
+            contact.addr = addr;
+            contact.stamp = stamp;
+            contact.heard = now;
+            if let Some(hold) = self.hold.as_mut().filter(|hold| hold.session == session) {
+                hold.until = after(now, self.lease);
+                hold.reminder = None;
+            }
+        }
+        contact
+    }
+
+    pub fn contact(&self, session: SessionId) -> Option<&Contact> {
+        self.contacts.get(&session)
+    }
+
+    /// Entry `index` changed something for this session.
+    pub fn touch(&mut self, session: SessionId, index: LogIndex, needs_stable: bool) {
+        if let Some(contact) = self.contacts.get_mut(&session) {
+            contact.touched = index;
+            contact.needs_stable = needs_stable;
+        }
+    }
+
+    /// A waiter was told to ask again after this many milliseconds.
+    pub fn expect(&mut self, session: SessionId, ask_again_ms: u64, now: Millis) {
+        if let Some(contact) = self.contacts.get_mut(&session) {
+            contact.ask_by = after(now, ask_again_ms);
+        }
+    }
+
+    /// The session has ended.
+    pub fn forget(&mut self, session: SessionId) {
+        self.contacts.remove(&session);
+    }
+
+    /// A session was closed: its last reply is kept for a while only.
+    pub fn linger(&mut self, session: SessionId, now: Millis) {
+        self.deadlines.insert((after(now, LINGER_MS), Due::Idle(session)));
+    }
+
+    /// When the idle session may be evicted; past: now.
+    pub fn idle_until(&self, session: SessionId, is_closed: bool) -> Millis {
+        let heard = self.contacts.get(&session).map_or(Millis(0), |contact| contact.heard);
+        after(heard, if is_closed { LINGER_MS } else { self.session_ttl })
+    }
+
+    /// Looks again at a session later.
+    pub fn look_again(&mut self, session: SessionId, at: Millis) {
+        self.deadlines.insert((at, Due::Idle(session)));
+    }
+
+    /// A waiter that should have been heard and was not. One that was never heard since the start
+    /// of the server may be about to ask.
+    pub fn is_silent(&self, session: SessionId, now: Millis) -> bool {
+        self.contacts
+            .get(&session)
+            .is_some_and(|contact| now > after(contact.ask_by, SILENCE_GRACE_MS))
+    }
+
+    /// The lock is held by this session now, granted on its request.
+    pub fn begin_hold(&mut self, session: SessionId, token: FencingToken, now: Millis) {
+        self.hold = Some(Hold { session, token, until: after(now, self.lease), reminder: None });
+    }
+
+    /// The lock is held by a waiter whose turn has come. True: it was heard just now and may be
+    /// granted outright; false: it must ask first, and soon.
+    pub fn begin_turn(&mut self, session: SessionId, token: FencingToken, now: Millis) -> bool {
+        self.begin_hold(session, token, now);
+        let heard = self.contacts.get(&session).map(|contact| contact.heard);
+        if heard.is_some_and(|heard| now.0 <= heard.0 + FRESH_MS) {
+            return true;
+        }
+        let window = match heard {
+            Some(_) => TURN_MS_MAX.min(self.lease / 2),
+            // Where it is reached is not known since the restart: it gets time to ask by itself.
+            None => self.lease,
+        };
+        if let Some(hold) = &mut self.hold {
+            hold.until = after(now, window);
+            hold.reminder = Some((after(now, TURN_REPEAT_MS), TURN_REPEAT_MS));
+        }
+        self.arm_hold();
+        false
+    }
+
+    /// Nobody holds the lock.
+    pub fn end_hold(&mut self) {
+        self.hold = None;
+    }
+
+    pub fn held_token(&self) -> Option<FencingToken> {
+        self.hold.as_ref().map(|hold| hold.token)
+    }
+
+    /// The lease of the holder, if it is this session, in full from when it was last heard.
+    pub fn lease_ms(&self, session: SessionId) -> u32 {
+        match &self.hold {
+            Some(hold) if hold.session == session => u32::try_from(self.lease).unwrap_or(u32::MAX),
+            _ => 0,
+        }
+    }
+
+    /// Somebody waits: makes sure that the holder's lease is watched. Returns whether it has run
+    /// out already.
+    pub fn watch_hold(&mut self, now: Millis) -> Option<Event> {
+        let hold = self.hold?;
+        if hold.until <= now {
+            return Some(over(&hold));
+        }
+        self.arm_hold();
+        None
+    }
+
+    /// Has [`Event::Retry`] come about.
+    pub fn retry_at(&mut self, at: Millis) {
+        self.deadlines.insert((at, Due::Retry));
+    }
+
+    /// When [`Watch::poll`] is to be called next.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The next thing whose time has come.
+    pub fn poll(&mut self, now: Millis) -> Option<Event> {
+        while let Some((at, due)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            match due {
+                Due::Idle(session) => return Some(Event::Idle(session)),
+                Due::Retry => return Some(Event::Retry),
+                Due::Hold => {
+                    self.hold_armed = None;
+                    if let Some(event) = self.poll_hold(now) {
+                        return Some(event);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn poll_hold(&mut self, now: Millis) -> Option<Event> {
+        let hold = self.hold.as_mut()?;
+        if hold.until <= now {
+            return Some(over(hold));
+        }
+        let mut event = None;
+        if let Some((at, interval)) = hold.reminder
+            && at <= now
+        {
+            hold.reminder = Some((after(now, interval * 2), interval * 2));
+            event = Some(Event::Remind(hold.session));
+        }
+        self.arm_hold();
+        event
+    }
+
+    /// Keeps one deadline for the hold in the table, the earliest that is needed: a lease that
+    /// was renewed meanwhile is looked at again when the old one would have run out.
+    fn arm_hold(&mut self) {
+        let Some(hold) = &self.hold else { return };
+        let at = hold.reminder.map_or(hold.until, |(at, _)| at.min(hold.until));
+        match self.hold_armed {
+            Some(armed) if armed <= at => return,
+            Some(armed) => {
+                self.deadlines.remove(&(armed, Due::Hold));
+            }
+            None => {}
+        }
+        self.hold_armed = Some(at);
+        self.deadlines.insert((at, Due::Hold));
+    }
+}
+
+fn over(hold: &Hold) -> Event {
+    Event::Over { session: hold.session, token: hold.token, is_skipped: hold.reminder.is_some() }
+}
+
+fn after(at: Millis, ms: u64) -> Millis {
+    Millis(at.0.saturating_add(ms))
+}
