@@ -70,7 +70,7 @@ impl Status {
     }
 
     /// One line for a person; what `RPC_strerror` returns.
-    pub fn text(self) -> &'static str {
+    pub const fn text(self) -> &'static str {
         match self {
             Status::Ok => "ok",
             Status::FileNotFound => "file not found (not done)",
