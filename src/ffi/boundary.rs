@@ -70,7 +70,10 @@ pub(super) fn show(caller: &Caller) -> *const c_char {
 fn message(text: &str) -> Message {
     let mut place = [0; MESSAGE_MAX];
     let text = text.split('\0').next().unwrap_or_default();
-    let length = text.floor_char_boundary(MESSAGE_MAX - 1);
+    let mut length = text.len().min(MESSAGE_MAX - 1);
+    while !text.is_char_boundary(length) {
+        length -= 1;
+    }
     place[..length].copy_from_slice(&text.as_bytes()[..length]);
     place
 }

@@ -4,6 +4,7 @@
 // Each test binary compiles this module and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod c;
 pub mod rubbish;
 
 use nix::sys::signal::{Signal, kill};
