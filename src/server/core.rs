@@ -463,3 +463,6 @@ fn direct(request: &Request<'_>, outcome: Outcome<'static>) -> Reply<'static> {
 fn refused(status: Status, reason: Reason) -> Outcome<'static> {
     Outcome::Refused { status, reason }
 }
+
+#[cfg(test)]
+mod tests;
