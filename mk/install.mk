@@ -56,7 +56,7 @@ install-man: install-build
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,baton batond)
-	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libbaton.so libbaton.so.* libbaton.a pkgconfig/baton.pc)
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libbaton.so $(SONAME) libbaton.so.$(VERSION) libbaton.a pkgconfig/baton.pc)
 	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/baton/,$(HEADERS))
 	rmdir $(DESTDIR)$(INCLUDEDIR)/baton 2>/dev/null || true
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man1/,baton.1 baton-*.1) $(DESTDIR)$(MANDIR)/man8/batond.8

@@ -26,7 +26,7 @@ pub fn built(file: &str) -> PathBuf {
 /// A compiled program in a directory of its own.
 pub struct Program {
     path: PathBuf,
-    dir: TempDir,
+    _dir: TempDir,
 }
 
 impl Program {
@@ -38,25 +38,40 @@ impl Program {
     /// The same with another compiler.
     pub fn compile_with(compiler: &str, source: &str, flags: &[&str]) -> Program {
         let dir = TempDir::new().unwrap();
-        let path = dir.path().join("program");
         for name in ["libbaton.so", "libbaton.so.0"] {
             std::os::unix::fs::symlink(built("libbaton.so"), dir.path().join(name)).unwrap();
         }
+        let place = dir.path().display();
+        let link = [format!("-L{place}"), "-lbaton".into(), format!("-Wl,-rpath,{place}")];
+        Program::build(dir, compiler, source, flags, &link)
+    }
+
+    /// Compiles and links with the static library.
+    pub fn compile_static(source: &str) -> Program {
+        let link = [built("libbaton.a").display().to_string(), "-lm".into()];
+        Program::build(TempDir::new().unwrap(), "cc", source, &[], &link)
+    }
+
+    fn build(
+        dir: TempDir,
+        compiler: &str,
+        source: &str,
+        flags: &[&str],
+        link: &[String],
+    ) -> Program {
+        let path = dir.path().join("program");
         let output = Command::new(compiler)
             .args(["-g", "-O1", "-Iinclude", "-pthread"])
             .args(flags)
             .arg(source)
             .arg("-o")
             .arg(&path)
-            .arg("-L")
-            .arg(dir.path())
-            .arg("-lbaton")
-            .arg(format!("-Wl,-rpath,{}", dir.path().display()))
+            .args(link)
             .current_dir(ROOT)
             .output()
             .unwrap();
         assert_quiet_success(&format!("{compiler} {source} {flags:?}"), &output);
-        Program { path, dir }
+        Program { path, _dir: dir }
     }
 
     /// The command that runs it.
