@@ -181,6 +181,8 @@ int RPC_init(rpc_conn_t *rpc,
  *   gone. Not done; call again to begin a new one.
  * - `RPC_SESSION_LOST`: the server does not know this connection any more. Not done.
  * - `RPC_REFUSED`: the server cannot take it (see `RPC_last_message`). Not done.
+ * - `RPC_UNAVAILABLE`: an earlier call timed out, and there is still no answer to it; this one was
+ *   not begun. Not done.
  * - `RPC_TIMED_OUT`: no answer; the lock may be granted later. Outcome unknown; the next call on
  *   this connection finds out first.
  * - `RPC_OK`: done.
@@ -235,6 +237,8 @@ int RPC_acquire_lock(rpc_conn_t *rpc);
  * - `RPC_NOT_HOLDER`: this connection does not hold the lock. Not done.
  * - `RPC_TOO_LARGE`: the section would grow past the server's limit. Not done.
  * - `RPC_REFUSED`: the server cannot take it (see `RPC_last_message`). Not done.
+ * - `RPC_UNAVAILABLE`: an earlier call timed out, and there is still no answer to it; this one was
+ *   not begun. Not done.
  * - `RPC_TIMED_OUT`: no answer. Outcome unknown; the next call finds out first.
  * - `RPC_OK`: done; a killed server keeps it.
  *
@@ -273,6 +277,8 @@ int RPC_append_file(rpc_conn_t *rpc,
  * - `RPC_NOT_HOLDER`: this connection does not hold the lock. Not done.
  * - `RPC_REFUSED`: the server cannot publish it now (see `RPC_last_message`). Not done: the lock
  *   is still held, the call can be made again.
+ * - `RPC_UNAVAILABLE`: an earlier call timed out, and there is still no answer to it; this one was
+ *   not begun. Not done.
  * - `RPC_TIMED_OUT`: no answer. Outcome unknown; the next call finds out first.
  * - `RPC_OK`: done, and durable.
  *
@@ -323,6 +329,7 @@ int RPC_release_lock(rpc_conn_t *rpc);
  *   section was published is unknown.
  * - `RPC_LEASE_EXPIRED`: closed, but the lock was lost before; the section is gone.
  * - `RPC_REFUSED`: closed here, but the server could not publish (see `RPC_last_message`).
+ * - `RPC_UNAVAILABLE`: closed here, but an earlier call timed out, and its outcome stays unknown.
  * - `RPC_TIMED_OUT`: closed here, but no answer: whether a section was published is unknown.
  * - `RPC_OK`: done; what the section held is durable.
  *
