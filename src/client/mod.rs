@@ -12,6 +12,8 @@ mod error;
 pub mod exchange;
 mod guard;
 mod lease;
+#[cfg(test)]
+mod model;
 mod options;
 mod process;
 mod rtt;

@@ -2,10 +2,11 @@
 //! under way.
 
 use super::flight::{Flight, Kind, Wish};
-use super::{CallState, Exchange, Held, State, Step, Verdict};
+use super::{CallState, Exchange, Held, State, Step};
 use crate::client::call::Answer;
 use crate::client::error::Error;
-use crate::protocol::{Outcome, Reply, Status};
+use crate::limits::CLOSE_WAIT_MS;
+use crate::protocol::{Outcome, Reason, Reply, Status};
 use crate::types::{Attempt, FencingToken, RequestNumber, Stamp};
 use crate::wire;
 use std::net::SocketAddrV4;
@@ -26,13 +27,14 @@ impl Exchange {
             return;
         }
         self.heard_from = from;
+        self.heard_at = now;
         if matches!(reply.outcome, Outcome::Refused { status: Status::Unavailable, .. }) {
             // This server cannot decide now; another may have taken the request, or may soon.
             self.turn_to_next_server();
             return;
         }
         self.server = server;
-        self.silent_tries = 0;
+        self.silent_since = None;
         if let Some(round_trip_us) = self.window.measure(reply.stamp.0, now) {
             self.rtt.sample(round_trip_us);
         }
@@ -54,7 +56,9 @@ impl Exchange {
         self.lose_lock();
         let Some(call) = &mut self.call else { return };
         match (call.wish, call.step) {
-            (_, Step::Own) if self.owes_expiry => self.cancel(Step::Undoing(Verdict::LeaseExpired)),
+            (_, Step::Own) if self.owes_expiry => {
+                self.cancel(Step::Ending(Status::LeaseExpired, Reason::None))
+            }
             (_, Step::Settling) => self.cancel(Step::Settling),
             _ if ask_again_ms == 0 => self.window.resend(),
             // An answer to an earlier transmission leaves the newest one unanswered.
@@ -86,6 +90,7 @@ impl Exchange {
 
     /// The request in flight is answered.
     fn conclude(&mut self, flight: Flight, reply: &Reply<'_>, piece: u64) {
+        use Status::{LeaseExpired, NotHolder};
         let refusal = match reply.outcome {
             Outcome::Refused { status, reason } => Some((status, reason)),
             _ => None,
@@ -98,25 +103,24 @@ impl Exchange {
         match (call.step, refusal) {
             (Step::Settling, _) => self.proceed(),
             (Step::Own, None) => self.succeed(&flight, &reply.outcome),
-            (Step::Own, Some((Status::LeaseExpired, _)))
-                if matches!(call.wish, Wish::Acquire(_)) =>
-            {
+            (Step::Own, Some((LeaseExpired, _))) if matches!(call.wish, Wish::Acquire(_)) => {
                 // The place in the queue or the earlier token is lost: ask anew.
                 self.proceed();
             }
             (Step::Own, Some((Status::WouldBlock, _))) if self.owes_expiry => {
                 self.finish(Err(Error::LeaseExpired));
             }
-            (
-                Step::Undoing(verdict),
-                None | Some((Status::LeaseExpired | Status::NotHolder, _)),
-            ) => {
-                self.finish(Err(match verdict {
-                    Verdict::WouldBlock => Error::WouldBlock,
-                    Verdict::LeaseExpired => Error::LeaseExpired,
-                }));
+            (Step::Releasing, refusal) => {
+                let (status, reason) = refusal.unwrap_or((Status::Ok, Reason::None));
+                self.say_goodbye(status, reason);
             }
-            (Step::Own | Step::Undoing(_), Some((status, reason))) => {
+            (Step::Ending(status, reason), None | Some((LeaseExpired | NotHolder, _))) => {
+                self.finish(match status {
+                    Status::Ok => Ok(Answer::Done),
+                    _ => Err(Error::from_refusal(status, reason)),
+                });
+            }
+            (Step::Own | Step::Ending(..), Some((status, reason))) => {
                 self.finish(Err(Error::from_refusal(status, reason)));
             }
         }
@@ -185,14 +189,31 @@ impl Exchange {
             matches!(call.wish, Wish::Acquire(_) | Wish::Append | Wish::Release | Wish::Renew);
         if self.owes_expiry && tells_expiry && self.token().is_some() {
             self.launch(Kind::Abort, self.next_number);
-            return self.set_step(Step::Undoing(Verdict::LeaseExpired));
+            return self.set_step(Step::Ending(Status::LeaseExpired, Reason::None));
         }
         if self.owes_expiry && matches!(call.wish, Wish::Acquire(_)) {
             return self.finish(Err(Error::LeaseExpired));
         }
+        if call.wish == Wish::Close && self.token().is_some() {
+            self.launch(Kind::Release, self.next_number);
+            return self.set_step(Step::Releasing);
+        }
         std::mem::swap(&mut self.sent, &mut self.wanted);
         self.launch(Kind::of(&call.wish, &self.sent), self.next_number);
         self.set_step(Step::Own);
+    }
+
+    /// The lock was given back, or what was appended cannot be published: ends the session.
+    fn say_goodbye(&mut self, status: Status, reason: Reason) {
+        // Without the token the server does not take the goodbye for a release.
+        self.held = Held::default();
+        self.lease.clear();
+        if let Some(call) = &mut self.call {
+            call.timeout_us = call.timeout_us.min(CLOSE_WAIT_MS * 1000);
+            call.give_up_at = self.heard_at + call.timeout_us;
+        }
+        self.launch(Kind::Close, self.next_number);
+        self.set_step(Step::Ending(status, reason));
     }
 
     /// Takes the acquire in flight back. Its number may or may not be taken: the cancel takes
@@ -219,9 +240,9 @@ impl Exchange {
         let Some(call) = &mut self.call else { return };
         match call.step {
             Step::Settling => self.finish(Err(Error::WouldBlock)),
-            Step::Own | Step::Undoing(_) => {
+            _ => {
                 call.give_up_at = now + call.timeout_us;
-                self.cancel(Step::Undoing(Verdict::WouldBlock));
+                self.cancel(Step::Ending(Status::WouldBlock, Reason::None));
             }
         }
     }

@@ -6,12 +6,12 @@
 //! ```text
 //! begin(call) ──► settling ──────────► own request ──────────► outcome
 //!                 what an earlier      sent until answered;    poll_outcome()
-//!                 call left            an acquire waits in
-//!                 unanswered           the queue
-//!                      │                    │ out of patience, or what was
-//!                      │ still queued       │ appended before is lost
-//!                      ▼                    ▼
-//!                    cancel            undoing: cancel or abort, then the error
+//!                 call left            an acquire waits in          ▲
+//!                 unanswered           the queue                    │
+//!                      │                    │ out of patience, or    │
+//!                      │ still queued       │ earlier appends lost   │
+//!                      ▼                    ▼                        │
+//!                    cancel            ending: cancel or abort ──────┘
 //! ```
 //!
 //! At most one request is in flight (a large append is one request in many pieces), so at any
@@ -29,16 +29,15 @@ use super::lease::LeaseView;
 use super::rtt::Rtt;
 use super::window::Window;
 use crate::limits::{CLOSE_WAIT_MS, NAME_MAX};
-use crate::protocol::ClientInfo;
+use crate::protocol::{ClientInfo, Reason, Status};
 use crate::types::{Attempt, FencingToken, RequestNumber, SessionId};
 use flight::{Flight, Kind, Payload, Wish};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 
-/// A server that left this many transmissions in a row unanswered...
-const SILENT_TRIES: u32 = 3;
-/// ... or did so for this long, in microseconds, is given up for the next of the list.
-const SILENT_US: u64 = 1_000_000;
+/// A server that is silent for this long, in microseconds, is given up for the next of the list;
+/// before anything is measured, it has had three transmissions by then.
+const SILENT_US: u64 = 700_000;
 
 /// What an exchange must know before it begins.
 #[derive(Clone, Debug)]
@@ -61,11 +60,11 @@ pub struct Exchange {
     servers: Vec<SocketAddrV4>,
     /// Index of the server in use.
     server: usize,
-    /// Where the last reply came from.
+    /// Where the last reply came from, and when.
     heard_from: SocketAddrV4,
-    /// Transmissions since the server in use was last heard, and the time of the first.
-    silent_tries: u32,
-    silent_since: u64,
+    heard_at: u64,
+    /// The first transmission to the server in use that it left unanswered.
+    silent_since: Option<u64>,
 
     timeout_us: u64,
     client: ClientInfo,
@@ -132,15 +131,11 @@ enum Step {
     Settling,
     /// The call's own request is in flight.
     Own,
-    /// What the call got, or may have got, is being given back; then it ends so.
-    Undoing(Verdict),
-}
-
-/// How a call ends after undoing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    WouldBlock,
-    LeaseExpired,
+    /// A close that began while the lock was held releases it first: the answer to a release
+    /// says whether the section was published.
+    Releasing,
+    /// How the call ends is decided, once the lock or the session is given back.
+    Ending(Status, Reason),
 }
 
 impl Exchange {
@@ -149,10 +144,10 @@ impl Exchange {
         assert!(!config.servers.is_empty(), "an exchange needs a server");
         Exchange {
             heard_from: config.servers[0],
+            heard_at: 0,
             servers: config.servers,
             server: 0,
-            silent_tries: 0,
-            silent_since: 0,
+            silent_since: None,
             timeout_us: config.timeout_us,
             client: config.client,
             nonce: config.nonce,
@@ -196,7 +191,7 @@ impl Exchange {
         let wish = Wish::of(call, &mut self.wanted);
         let give_up_at = now + timeout_us;
         self.call = Some(CallState { wish, step: Step::Settling, timeout_us, give_up_at });
-        self.silent_tries = 0;
+        self.silent_since = None;
         self.rtt.reset();
         match &self.flight {
             None => self.proceed(),
@@ -244,10 +239,7 @@ impl Exchange {
         let piece = self.window.due()?;
         self.encode(flight, piece, now, out);
         self.window.on_sent(piece, now);
-        if self.silent_tries == 0 {
-            self.silent_since = now;
-            self.silent_tries = 1;
-        }
+        self.silent_since.get_or_insert(now);
         Some(self.servers[self.server])
     }
 
@@ -269,8 +261,7 @@ impl Exchange {
             self.give_up(call);
         } else if self.window.on_timeout(now, &self.rtt) {
             self.rtt.back_off();
-            self.silent_tries += 1;
-            if self.silent_tries > SILENT_TRIES || now - self.silent_since >= SILENT_US {
+            if self.silent_since.is_some_and(|since| since + SILENT_US <= now) {
                 self.turn_to_next_server();
             }
         }
@@ -316,14 +307,13 @@ impl Exchange {
         self.call.is_some() || self.flight.is_some()
     }
 
-    /// When the acquire that waits is to give up its place. Not while it may hold the lock under
+    /// When the acquire that waits is to give up its place. Not while the lock may be held under
     /// an earlier token: a cancel would discard that section.
     fn patience_ends(&self) -> Option<u64> {
         let call = self.call?;
-        let may_hold = call.step == Step::Own && self.held.token.0 > 0 && !self.held.is_lost;
-        match call.wish {
-            Wish::Acquire(Patience::Until(until)) if !may_hold => {
-                (!matches!(call.step, Step::Undoing(_))).then_some(until)
+        match (call.wish, call.step) {
+            (Wish::Acquire(Patience::Until(until)), Step::Settling | Step::Own) => {
+                self.token().is_none().then_some(until)
             }
             _ => None,
         }
@@ -331,7 +321,7 @@ impl Exchange {
 
     fn turn_to_next_server(&mut self) {
         self.server = (self.server + 1) % self.servers.len();
-        self.silent_tries = 0;
+        self.silent_since = None;
     }
 }
 
