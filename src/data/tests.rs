@@ -1,5 +1,6 @@
 use super::*;
 use crate::disk::RealDisk;
+use crate::disk::mem::{Fault, MemDisk};
 use std::fs;
 
 #[test]
@@ -68,4 +69,55 @@ fn a_file_that_is_not_open_is_an_error_and_no_panic() {
     let files = DataFiles::open(&RealDisk, dir.path(), 1).unwrap();
     assert_eq!(files.publish(FileId(1), b"x").unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(files.read(FileId(1), 0, &mut [0]).is_err());
+}
+
+fn mem_disk() -> (MemDisk, DataFiles<MemDisk>) {
+    let (disk, dir) = (MemDisk::new(), Path::new("/d"));
+    disk.create_dir(dir).unwrap();
+    let files = DataFiles::open(&disk, dir, 2).unwrap();
+    (disk, files)
+}
+
+#[test]
+fn what_found_the_disk_full_is_published_whole_once_there_is_room() {
+    let (disk, files) = mem_disk();
+    let path = Path::new("/d/file_1");
+    files.publish(FileId(1), b"first ").unwrap();
+    for room in 6..12 {
+        disk.set_room(Some(room));
+        let error = files.publish(FileId(1), b"second").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!((files.size(FileId(1)), disk.read_file(path).unwrap()), (6, b"first ".to_vec()));
+    }
+    disk.set_room(None);
+    files.publish(FileId(1), b"second").unwrap();
+    assert_eq!(disk.read_file(path).unwrap(), b"first second");
+}
+
+#[test]
+fn synced_bytes_survive_a_power_loss_and_new_files_do_too() {
+    let (disk, files) = mem_disk();
+    files.publish(FileId(0), &[7; 3000]).unwrap();
+    files.sync().unwrap();
+    files.publish(FileId(0), &[8; 3000]).unwrap();
+    for seed in 0..50 {
+        let after = disk.after_power_loss(seed);
+        let files = DataFiles::open(&after, Path::new("/d"), 2).unwrap();
+        files.cut(&[3000, 0]).unwrap();
+        assert_eq!(after.read_file(Path::new("/d/file_0")).unwrap(), [7; 3000]);
+    }
+}
+
+#[test]
+fn only_changed_files_are_synced_and_never_again_after_a_failure() {
+    let (disk, files) = mem_disk();
+    files.publish(FileId(1), b"x").unwrap();
+    let before = disk.operations();
+    files.sync().unwrap();
+    files.sync().unwrap();
+    assert_eq!(disk.operations(), before + 1);
+    files.publish(FileId(0), b"y").unwrap();
+    disk.set_fault(Some(Fault::Error(disk.operations())));
+    assert!(matches!(files.sync(), Err(Error::Io { op: "sync", .. })));
+    assert!(matches!(files.sync(), Err(Error::Failed)));
 }

@@ -6,12 +6,13 @@
 //! follows from the operations and a seed. Directories themselves are durable at once.
 
 mod content;
+mod state;
 
 use super::{Disk, DiskFile};
 use content::{Content, Random};
-use std::collections::{BTreeMap, BTreeSet};
+use state::{Change, State, no_space};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The disk; clones are the same disk.
@@ -35,26 +36,6 @@ pub enum Fault {
     /// The power fails during that operation, which may have its effect or not; it and all later
     /// ones fail.
     PowerOff(u64),
-}
-
-#[derive(Default)]
-struct State {
-    files: Vec<Content>,
-    directories: BTreeSet<PathBuf>,
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
-    /// Changes of names since the last sync of their directory, in order.
-    changes: Vec<Change>,
-    room_max: Option<u64>,
-    fault: Option<Fault>,
-    operations: u64,
-}
-
-#[derive(Clone)]
-enum Change {
-    Create { path: PathBuf, id: usize },
-    Rename { from: PathBuf, to: PathBuf },
-    Remove { path: PathBuf },
 }
 
 impl MemDisk {
@@ -89,13 +70,14 @@ impl MemDisk {
                 change.apply(&mut names);
             }
         }
-        state.copy(names, |file| file.after_power_loss(&mut random))
+        MemDisk::from(state.copy(names, |file| file.after_power_loss(&mut random)))
     }
 
     /// A copy that shares nothing, as if all had been synced; without limit or fault.
     pub fn snapshot(&self) -> MemDisk {
         let state = self.lock();
-        state.copy(state.names.clone(), |file| Content::durable(file.bytes.clone()))
+        let copy = |file: &Content| Content::durable(file.bytes.clone());
+        MemDisk::from(state.copy(state.names.clone(), copy))
     }
 
     /// All bytes of a file.
@@ -115,6 +97,12 @@ impl MemDisk {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<State> for MemDisk {
+    fn from(state: State) -> Self {
+        MemDisk { state: Arc::new(Mutex::new(state)) }
     }
 }
 
@@ -257,106 +245,6 @@ impl DiskFile for MemFile {
         if self.size()? >= size { Ok(()) } else { self.set_size(size) }
     }
 }
-
-impl State {
-    fn find(&self, path: &Path) -> io::Result<usize> {
-        self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    /// Counts an operation, and says whether it fails.
-    fn begin(&mut self) -> io::Result<()> {
-        let number = self.operations;
-        self.operations += 1;
-        match self.fault {
-            Some(Fault::Error(at)) if number == at => Err(io::Error::from_raw_os_error(libc::EIO)),
-            Some(Fault::PowerOff(at)) if number >= at => Err(power_is_off()),
-            _ => Ok(()),
-        }
-    }
-
-    /// As [`State::begin`]; also says whether there is an unsynced effect: of the operation during
-    /// which the power fails there is, though it fails.
-    fn begin_change(&mut self) -> (bool, io::Result<()>) {
-        let had_power = self.has_power();
-        let result = self.begin();
-        (result.is_ok() || (had_power && !self.has_power()), result)
-    }
-
-    fn has_power(&self) -> bool {
-        !matches!(self.fault, Some(Fault::PowerOff(at)) if self.operations > at)
-    }
-
-    fn check_power(&self) -> io::Result<()> {
-        if self.has_power() { Ok(()) } else { Err(power_is_off()) }
-    }
-
-    /// Bytes that files can still grow by.
-    fn room(&self) -> u64 {
-        let used: usize = self.names.values().map(|&id| self.files[id].bytes.len()).sum();
-        self.room_max.map_or(ROOM, |max| max.saturating_sub(used as u64))
-    }
-
-    fn change(&mut self, change: Change) -> io::Result<()> {
-        let (has_effect, result) = self.begin_change();
-        if has_effect {
-            change.apply(&mut self.names);
-            self.changes.push(change);
-        }
-        result
-    }
-
-    /// Another disk with these names, all durable.
-    fn copy(
-        &self,
-        names: BTreeMap<PathBuf, usize>,
-        mut copy: impl FnMut(&Content) -> Content,
-    ) -> MemDisk {
-        let mut files = vec![Content::default(); self.files.len()];
-        for &id in names.values() {
-            files[id] = copy(&self.files[id]);
-        }
-        let directories = self.directories.clone();
-        let durable_names = names.clone();
-        let state = State { files, directories, names, durable_names, ..State::default() };
-        MemDisk { state: Arc::new(Mutex::new(state)) }
-    }
-}
-
-impl Change {
-    fn path(&self) -> &Path {
-        match self {
-            Change::Create { path, .. } | Change::Remove { path } => path,
-            Change::Rename { to, .. } => to,
-        }
-    }
-
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
-        match self {
-            Change::Create { path, id } => {
-                names.insert(path.clone(), *id);
-            }
-            Change::Rename { from, to } => {
-                if let Some(id) = names.remove(from) {
-                    names.insert(to.clone(), id);
-                }
-            }
-            Change::Remove { path } => {
-                names.remove(path);
-            }
-        }
-    }
-}
-
-fn no_space() -> io::Error {
-    io::Error::from_raw_os_error(libc::ENOSPC)
-}
-
-fn power_is_off() -> io::Error {
-    io::Error::other("the power is off")
-}
-
-/// What is free on a disk without limit.
-const ROOM: u64 = 1 << 30;
 
 #[cfg(test)]
 mod tests;

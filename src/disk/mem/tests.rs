@@ -1,5 +1,7 @@
 use super::content::SECTOR;
 use super::*;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 fn disk() -> (MemDisk, PathBuf) {
     let disk = MemDisk::new();

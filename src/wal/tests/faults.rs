@@ -108,3 +108,22 @@ fn an_error_at_any_operation_leaves_a_prefix_with_all_that_was_synced() {
         }
     }
 }
+
+#[test]
+fn a_roll_that_failed_half_way_goes_on_with_the_next_write() {
+    for at in 0..7 {
+        let (disk, dir) = (disk(), Path::new(DIR));
+        let (mut writer, ..) = collect(&disk, dir, 1 << 20, 0).unwrap();
+        writer.write(&mut batch(1, 3, 1), LogIndex(0)).unwrap();
+        disk.set_fault(Some(Fault::Error(disk.operations() + at)));
+        assert!(writer.roll().is_err(), "operation {at}");
+        if let Err(error) = writer.write(&mut batch(4, 2, 1), LogIndex(0)) {
+            assert!(error.to_string().contains("earlier sync"), "{error}");
+            continue;
+        }
+        writer.write(&mut batch(6, 2, 1), LogIndex(0)).unwrap();
+        assert_eq!(writer.sealed_through(), LogIndex(3));
+        let entries = collect(&disk.snapshot(), dir, 1 << 20, 0).unwrap().2;
+        assert_eq!(entries, expected(1..=7, 1), "operation {at}");
+    }
+}
