@@ -14,7 +14,7 @@ pub enum Error {
     /// acknowledged.
     #[error(
         "{} is damaged at byte {offset}: {why}; restore the data directory from a backup, or give \
-         up what follows the damage as docs/DISK.md describes; nothing was changed",
+         up what follows the damage as docs/DISK.md describes; the log was not changed",
         file.display()
     )]
     Damaged { file: PathBuf, offset: u64, why: String },
@@ -24,7 +24,7 @@ pub enum Error {
     /// A file was written by another version of the program.
     #[error(
         "{} has version {found} of the disk format and this program knows version {known}; start \
-         the program that wrote it; nothing was changed",
+         the program that wrote it; the log was not changed",
         file.display()
     )]
     Version { file: PathBuf, found: u32, known: u32 },

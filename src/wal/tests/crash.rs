@@ -144,10 +144,10 @@ fn life() -> impl Strategy<Value = Life> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
-
     #[test]
-    fn after_any_crashes_the_log_is_a_prefix_with_all_that_was_synced(lives in prop::collection::vec(life(), 1..6)) {
+    fn after_any_crashes_the_log_is_a_prefix_with_all_that_was_synced(
+        lives in prop::collection::vec(life(), 1..6)
+    ) {
         live_through(&lives);
     }
 }

@@ -142,7 +142,7 @@ fn a_zeroed_sector_before_synced_entries_is_refused() {
     bytes[starts[1]..starts[3]].fill(0);
     let why = recover_with(&disk, &segment(CLOSED + 1), &bytes).unwrap_err();
     assert!(
-        why.contains(&format!("byte {}", starts[1])) && why.contains("nothing was changed"),
+        why.contains(&format!("byte {}", starts[1])) && why.contains("the log was not changed"),
         "{why}"
     );
     assert!(why.contains(&segment(CLOSED + 1).display().to_string()), "{why}");
