@@ -3,7 +3,7 @@
 //!
 //! It is meant for critical sections of well under a microsecond that never block and never
 //! make a system call. It is not fair: the order of the *distributed* lock is the machine's
-//! ticket queue. The orderings are checked by loom (`RUSTFLAGS="--cfg loom" cargo test --lib sync`).
+//! ticket queue. The orderings are checked by loom (`RUSTFLAGS="--cfg loom" cargo test --lib loom`).
 
 use crossbeam_utils::Backoff;
 use std::cell::UnsafeCell;

@@ -19,6 +19,8 @@
 mod boundary;
 mod extras;
 mod rpc;
+// Loom's atomics are no C integers.
+#[cfg(not(loom))]
 mod spinlock;
 mod status;
 mod table;
