@@ -28,7 +28,7 @@ MAN_BUILT := build/man
 
 .PHONY: install uninstall headers install-build install-man
 
-install: install-build install-man
+install: install-build install-man ## install below PREFIX (DESTDIR for packaging)
 	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/baton
 	$(INSTALL) -m 755 $(BUILT)/baton $(BUILT)/batond $(DESTDIR)$(BINDIR)
 	$(INSTALL) -m 755 $(BUILT)/libbaton.so $(DESTDIR)$(LIBDIR)/libbaton.so.$(VERSION)
@@ -54,7 +54,7 @@ install-man: install-build
 		$(INSTALL) -m 644 $(MAN_BUILT)/*.$$section $(DESTDIR)$(MANDIR)/man$$section || exit 1; \
 	done
 
-uninstall:
+uninstall: ## remove what install put there
 	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,baton batond)
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libbaton.so $(SONAME) libbaton.so.$(VERSION) libbaton.a pkgconfig/baton.pc)
 	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/baton/,$(HEADERS))
@@ -62,5 +62,5 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man1/,baton.1 baton-*.1) $(DESTDIR)$(MANDIR)/man8/batond.8
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,RPC_*.3 UDP_*.3 spinlock_*.3)
 
-headers:
+headers: ## bring include/*.h up to date with the sources
 	BATON_FIX=1 $(CARGO) test --quiet --test headers committed_headers
