@@ -38,8 +38,10 @@ pub struct Machine {
 /// What to do with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Nothing: it is a duplicate of something long answered, or came before its turn.
+    /// Nothing: it is a duplicate of something long answered.
     Ignore,
+    /// Nothing yet: pieces of the same append that come before it have not arrived.
+    Early,
     /// Say again what the session was told as the answer to its last request.
     Repeat,
     /// Already registered: say again which session it is.
@@ -147,7 +149,7 @@ impl Machine {
         match request.op {
             Op::Cancel if number == next.next() => self.propose(request, Ask::Cancel),
             Op::Append { window, .. } if number.0.saturating_sub(window.into()) <= next.0 => {
-                Admission::Ignore
+                Admission::Early
             }
             _ => Admission::Lost(Change::Evict {
                 session: request.session,

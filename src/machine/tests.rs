@@ -231,7 +231,7 @@ fn early_pieces_wait_but_anything_else_early_is_a_gap() {
     let c1 = world.register(1);
     let token = world.acquire(c1);
     let early = Op::Append { file: b"file_0", total: 9, offset: 3, window: 1, data: b"def" };
-    assert_eq!(world.deliver(&request(c1, 4, 9, token.0, early)), Admission::Ignore);
+    assert_eq!(world.deliver(&request(c1, 4, 9, token.0, early)), Admission::Early);
     let gap = Op::Append { file: b"file_0", total: 9, offset: 3, window: 1, data: b"def" };
     assert!(matches!(world.deliver(&request(c1, 5, 9, token.0, gap)), Admission::Lost(_)));
 }

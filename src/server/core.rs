@@ -3,6 +3,7 @@
 //!
 //! The simulator runs this same code, so everything from outside is an argument.
 
+use super::early::Early;
 use super::outbox::{Draft, Outbox};
 use super::watch::{Event, Watch};
 use crate::engine::solo::{Ending, Flush, Job, Solo};
@@ -68,6 +69,7 @@ pub struct Core {
     /// The log is made stable up to here even if no reply waits for it.
     settle_through: LogIndex,
     effects: Vec<Effect>,
+    early: Early,
 }
 
 impl Core {
@@ -93,6 +95,7 @@ impl Core {
             room: u64::MAX,
             settle_through: LogIndex(0),
             effects: Vec::new(),
+            early: Early::default(),
         }
     }
 
@@ -143,9 +146,27 @@ impl Core {
             actions.push(Action::Send { to: from, reply: direct(request, outcome) });
             return;
         }
+        self.handle_one(from, request, now, actions);
+        // It may have been what a piece of the same append was waiting for.
+        while let Some(session) = self.machine.session(request.session)
+            && let Some(piece) = self.early.take(request.session, session.last.next())
+        {
+            self.handle_one(from, &piece.request(), now, actions);
+        }
+        self.flush(actions);
+    }
+
+    fn handle_one(
+        &mut self,
+        from: SocketAddr,
+        request: &Request<'_>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         let newest = self.hear(from, request, now);
         match self.machine.admit(request, newest, self.settings.section_limit) {
             Admission::Ignore => {}
+            Admission::Early => self.early.hold(request),
             Admission::Repeat => self.repeat(request.session, now),
             Admission::Registered(id) => {
                 let is_new = self.machine.session(id).is_some_and(|s| s.last == FIRST_REQUEST);
@@ -173,7 +194,6 @@ impl Core {
                 self.commit(change, now, actions);
             }
         }
-        self.flush(actions);
     }
 
     /// Time has passed.
@@ -314,7 +334,10 @@ impl Core {
                 }
             }
             Effect::Publish(parts) => self.engine.publish(index, parts),
-            Effect::Ended { session } => self.watch.forget(session),
+            Effect::Ended { session } => {
+                self.watch.forget(session);
+                self.early.forget(session);
+            }
         }
     }
 

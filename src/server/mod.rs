@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod core;
+mod early;
 mod outbox;
 mod store;
 mod threads;
@@ -20,6 +21,7 @@ use crate::disk::RealDisk;
 use crate::types::Millis;
 use crate::wal;
 use nix::sys::signal::{SigSet, Signal};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::net::UdpSocket;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -63,8 +65,8 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
         .map_err(|source| Error::Listen { addr: config.listen, source })?;
     let addr = socket.local_addr().map_err(system("cannot ask for the address"))?;
     let _dir_lock = store::lock_dir(&config.data)?;
-    let (store, found) =
-        Store::open(RealDisk, &config.data, config.files, &wal::Options::default())?;
+    let options = wal::Options { salt: random(), ..wal::Options::default() };
+    let (store, found) = Store::open(RealDisk, &config.data, config.files, &options)?;
     let settings = Settings {
         lease_ms: config.lease_ms,
         session_ttl_ms: config.session_ttl_ms,
@@ -87,6 +89,11 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     info!(%signal, "stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     server.stop()
+}
+
+/// A number that nobody can foresee, from the keys that the standard library draws for its maps.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// This machine's time as an argument for the rest.

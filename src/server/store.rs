@@ -130,6 +130,8 @@ impl<D: Disk> Store<D> {
         let files = files.max(state.machine.files());
         let data = DataFiles::open(&disk, dir, files)?;
         state.sizes.resize(files as usize, 0);
+        // A damaged log must be found before anything is cut that it could not bring back.
+        wal::check(&disk, &private, &mut |_, _| Ok(()))?;
         data.cut(&state.sizes)?;
         let mut machine = state.machine;
         let mut effects = Vec::new();
@@ -156,7 +158,7 @@ impl<D: Disk> Store<D> {
         info!(last = found.last.0, entries = found.entries, bytes = found.bytes, "recovered");
         let store = Store {
             sync_handle: Mutex::new(writer.sync_handle()),
-            synced: AtomicU64::new(after.0),
+            synced: AtomicU64::new(found.last.0),
             checkpointed: AtomicU64::new(after.0),
             is_checkpointing: AtomicBool::new(false),
             disk,
