@@ -65,8 +65,8 @@ class Connection:
     wait with a `timeout`.
     """
 
-    # So that __del__ works on an object whose __init__ failed.
-    _is_open = False
+    # So that __del__ works on an object whose __init__ got no further than its parameters.
+    _rpc = RpcConn(sd=-1)
 
     def __init__(self, server: str | None = None, source_port: int = 0) -> None:
         self.server = server or os.environ.get("BATON_SERVER") or "localhost:10000"
@@ -82,10 +82,9 @@ class Connection:
         self._call(
             library.RPC_init, f"connect to {self.server}", source_port, _DEFAULT_PORT, address
         )
-        self._is_open = True
 
     def __repr__(self) -> str:
-        state = "open" if self._is_open else "closed"
+        state = "closed" if self.closed else "open"
         return f"<baton.Connection to {self.server}, client {self.client_id}, {state}>"
 
     # Holding the lock
@@ -293,8 +292,8 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """`close` was called."""
-        return not self._is_open
+        """Whether the connection was closed."""
+        return self._rpc.sd < 0
 
     def close(self) -> None:
         """End the session; a section that is open is published, as by `release`.
@@ -302,9 +301,8 @@ class Connection:
         The socket is freed in any case. Only a failure to publish is raised: a close that has
         nothing to lose never fails. Closing again does nothing.
         """
-        if not self._is_open:
+        if self.closed:
             return
-        self._is_open = False
         held, self._grant = self._grant, None
         try:
             self._call(library.RPC_close, "close")
@@ -329,7 +327,7 @@ class Connection:
 
     def __del__(self) -> None:
         # A forked child's copy is not its to close.
-        if self._is_open and os.getpid() == self._pid:
+        if not self.closed and os.getpid() == self._pid:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self._discard()
             self.close()
@@ -398,4 +396,5 @@ _STATUSES_WITH_DETAILS = {
     Status.INTERNAL,
 }
 _READ_SIZE = 64 * 1024
+# What a C int can hold: 24 days.
 _TIMEOUT_MS_MAX = 2**31 - 1

@@ -59,6 +59,14 @@ def test_closing_twice_is_closing():
         conn.close()
 
 
+def test_a_connection_that_never_opened_has_nothing_to_close():
+    with pytest.raises(TypeError):
+        Connection("localhost", 0, "one too many")
+    with pytest.raises(InvalidArgument):
+        Connection(source_port=-1)
+    gc.collect()  # an exception in a destructor would be an error here
+
+
 def test_a_forgotten_connection_is_closed_and_discards_with_a_warning(server):
     conn = Connection()
     conn.acquire()
