@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from baton import Connection, LeaseExpired, NotHolder
+from baton import Connection, LeaseExpired, NotHolder, Refused, Status
+from baton._library import library
 
 
 class Mishap(Exception):
@@ -163,6 +164,16 @@ def test_the_exception_of_a_block_wins_over_a_lost_lease():
             raise Mishap
         notes = getattr(caught.value, "__notes__", ["lease expired"])
         assert any("lease expired" in note for note in notes)
+
+
+def test_a_block_whose_section_is_refused_gives_the_lock_back(server, monkeypatch):
+    with Connection() as conn, Connection() as other:
+        with pytest.raises(Refused), conn.lock() as grant:
+            grant.append("file_0", "A")
+            # Stands for a server with a full disk.
+            monkeypatch.setattr(library, "RPC_lock_release", lambda rpc: Status.REFUSED)
+        assert other.try_acquire() is not None
+    assert server.content("file_0") == b""
 
 
 @pytest.mark.server_args("--lease", "100ms")

@@ -60,7 +60,7 @@ def test_any_limit_from_zero_is_taken(timeout):
 
 
 def test_sections_of_many_clients_do_not_interleave():
-    clients, sections = 20, 10
+    clients, sections = 100, 100
 
     def work(client):
         with Connection() as conn:
