@@ -35,7 +35,9 @@ impl Exchange {
         }
         self.server = server;
         self.silent_since = None;
-        if let Some(round_trip_us) = self.window.measure(reply.stamp.0, now) {
+        if let Some(round_trip_us) = self.window.measure(reply.stamp.0, now)
+            && is_prompt(&flight.kind, &reply.outcome, round_trip_us <= self.rtt.timeout_us())
+        {
             self.rtt.sample(round_trip_us);
         }
         self.rtt.reset();
@@ -305,5 +307,17 @@ impl Exchange {
             }
             _ => self.finish(Err(Error::SessionLost)),
         }
+    }
+}
+
+/// Whether the reply left as soon as the request came, so that it tells a round trip. Turns and
+/// grants that the server announces of its own accord do not: where the first answer was lost
+/// they would measure the wait in the queue. A grant may be either: it counts if it came before the
+/// request would have been repeated.
+fn is_prompt(kind: &Kind, outcome: &Outcome<'_>, is_early: bool) -> bool {
+    match (kind, outcome) {
+        (_, Outcome::Queued { ask_again_ms: 0, .. }) => false,
+        (Kind::Acquire { .. }, Outcome::Granted { .. }) => is_early,
+        _ => true,
     }
 }

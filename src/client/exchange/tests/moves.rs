@@ -100,6 +100,26 @@ fn an_answer_to_an_earlier_transmission_leaves_the_newest_unanswered() {
 }
 
 #[test]
+fn a_wait_in_the_queue_is_not_taken_for_a_round_trip() {
+    let mut table = Table::connected();
+    table.begin(Call::Acquire(Patience::Forever));
+    let first = table.asked(is_acquire);
+    // Its answer is lost, and so is all that follows; what arrives is the announced turn.
+    for _ in 0..4 {
+        table.asked_later(is_acquire);
+    }
+    table.answer(first, true, Outcome::Queued { position: 0, ask_again_ms: 0 });
+    let asked = table.asked(is_acquire);
+    table.answer(asked, true, Outcome::Granted { token: TOKEN, lease_ms: 60_000 });
+    assert!(table.outcome().is_ok());
+    let before = table.now;
+    table.begin(append(b"x"));
+    table.asked(|op| matches!(op, Op::Append { .. }));
+    table.asked_later(|op| matches!(op, Op::Append { .. }));
+    assert!(table.now - before < 30_000, "asked again only after {} µs", table.now - before);
+}
+
+#[test]
 fn waiting_goes_on_as_long_as_the_server_answers() {
     let mut table = Table::connected();
     table.begin(Call::Acquire(Patience::Forever));
