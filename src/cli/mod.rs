@@ -3,6 +3,7 @@
 
 pub mod exit;
 mod manual;
+mod proxy;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -22,8 +23,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Proxy(proxy::ProxyArgs),
     /// Print a completion script for a shell
-    Completions { shell: Shell },
+    Completions {
+        shell: Shell,
+    },
     /// Write the manual pages baton.1, baton-*.1 and batond.8 into a directory
     #[command(hide = true)]
     Man(manual::ManArgs),
@@ -44,6 +48,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "baton", &mut io::stdout());
             Ok(())
         }
+        Command::Proxy(args) => proxy::run(args),
         Command::Man(args) => manual::run(args),
     }
 }

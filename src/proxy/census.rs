@@ -159,4 +159,4 @@ fn trim<K: Ord, V>(map: &mut BTreeMap<K, V>) {
 }
 
 /// Messages of a client of which repetitions are recognised.
-const REMEMBERED: usize = 4096;
+const REMEMBERED: usize = 512;
