@@ -5,10 +5,15 @@
 #![allow(dead_code)]
 
 pub mod c;
+pub mod disk;
+pub mod driver;
 pub mod rubbish;
+pub mod stage;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -67,6 +72,15 @@ impl Server {
         self.child = child;
     }
 
+    /// Starts it again, as [`Server::restart`] does, and kills it after that time, whether it was
+    /// ready or not.
+    pub fn start_and_kill(&mut self, after: Duration) {
+        let mut child = command(self.addr, &self.data, &self.flags).spawn().unwrap();
+        thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// Asks it to end and waits for that.
     pub fn terminate(&mut self) -> ExitStatus {
         kill(self.pid(), Signal::SIGTERM).unwrap();
@@ -84,15 +98,7 @@ impl Drop for Server {
 
 /// A `batond` that said that it is ready, or why there is none.
 fn spawn(listen: SocketAddr, data: &Path, flags: &[String]) -> Result<(Child, SocketAddr), String> {
-    let mut child = hermetic(Command::new(env!("CARGO_BIN_EXE_batond")))
-        .arg("--listen")
-        .arg(listen.to_string())
-        .arg("--data")
-        .arg(data)
-        .args(flags)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| error.to_string())?;
+    let mut child = command(listen, data, flags).spawn().map_err(|error| error.to_string())?;
     match ready_line(&mut child) {
         Ok(addr) => Ok((child, addr)),
         Err(reason) => {
@@ -101,6 +107,13 @@ fn spawn(listen: SocketAddr, data: &Path, flags: &[String]) -> Result<(Child, So
             Err(reason)
         }
     }
+}
+
+fn command(listen: SocketAddr, data: &Path, flags: &[String]) -> Command {
+    let mut command = hermetic(Command::new(env!("CARGO_BIN_EXE_batond")));
+    command.arg("--listen").arg(listen.to_string()).arg("--data").arg(data).args(flags);
+    command.stdout(Stdio::piped());
+    command
 }
 
 /// The address in the one line that a ready server prints; it is the line's last word.
@@ -145,4 +158,17 @@ pub fn wait_for_exit(child: &mut Child, what: &str) -> ExitStatus {
         status.is_some()
     });
     status.unwrap()
+}
+
+/// The seed of a random test: `BATON_TEST_SEED`, or another one each time. Printed, so that a
+/// failure can be played again.
+pub fn seed() -> u64 {
+    let given = std::env::var("BATON_TEST_SEED").ok();
+    let seed = given.map_or_else(
+        || RandomState::new().hash_one(std::process::id()) >> 32,
+        |text| text.parse().expect("BATON_TEST_SEED is a number"),
+    );
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    println!("seed {seed}; again with: BATON_TEST_SEED={seed} cargo nextest run {test}");
+    seed
 }
