@@ -1,9 +1,7 @@
 # The Python package: tests, checks and the wheel. Included by the Makefile.
 #
-#   make test-python   tests and documented examples against a real server; BATOND=path of another
-#   make lint-python   types and style
-#   make wheel         dist/baton-*.whl with the stripped release library inside
-#   make test-wheel    the same tests against the wheel, installed in an environment of its own
+# `make test-python BATOND=path` tests against another build of the daemon and the library beside it;
+# PYTEST_FLAGS goes to pytest.
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -20,15 +18,15 @@ $(PY_VENV)/ready: python/requirements-dev.txt
 	$(PY_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-test-python: $(PY_VENV)/ready
+test-python: $(PY_VENV)/ready ## test the Python package against a real server
 	$(if $(BATOND),,$(CARGO) build --quiet --lib --bin batond)
 	cd python && $(if $(BATOND),BATOND=$(abspath $(BATOND))) ../$(PY_VENV)/bin/pytest -q $(PYTEST_FLAGS)
 
-lint-python: $(PY_VENV)/ready
+lint-python: $(PY_VENV)/ready ## check the Python package's types and style
 	cd python && ../$(PY_VENV)/bin/mypy baton build_wheel.py conftest.py
 	cd python && ../$(PY_VENV)/bin/ruff check --quiet . && ../$(PY_VENV)/bin/ruff format --check --quiet .
 
-wheel: $(PY_VENV)/ready
+wheel: $(PY_VENV)/ready ## build dist/baton-*.whl with the C library inside
 	$(CARGO) build --release --lib
 	mkdir -p $(dir $(PY_LIBRARY)) dist
 	$(STRIP) --strip-unneeded -o $(PY_LIBRARY) target/release/libbaton.so
@@ -37,7 +35,7 @@ wheel: $(PY_VENV)/ready
 		../$(PY_VENV)/bin/hatchling build --target wheel --directory ../dist
 
 # In a directory without the sources, so that `import baton` can only be the installed one.
-test-wheel: wheel
+test-wheel: wheel ## test the wheel, installed in an environment of its own
 	$(CARGO) build --release --bin batond
 	$(PYTHON) -m venv --clear $(PY_WHEEL_VENV)
 	$(PY_WHEEL_VENV)/bin/pip install --quiet --disable-pip-version-check \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from relay import QUEUED, Relay
 
-from baton import Connection, InvalidArgument, WouldBlock
+from baton import Connection, InvalidArgument, Status, WouldBlock
+from baton._library import library
 
 
 def test_a_wait_with_a_limit_ends_there():
@@ -51,8 +51,23 @@ def test_a_limit_that_is_none_is_refused(timeout):
         assert conn.token is None
 
 
-@pytest.mark.parametrize("timeout", [0.0001, 1e12, float("inf")])
-def test_any_limit_from_zero_is_taken(timeout):
+def test_a_short_limit_is_not_rounded_to_none(monkeypatch):
+    limits = []
+
+    def wait(rpc, limit_ms):
+        limits.append(limit_ms)
+        return Status.WOULD_BLOCK
+
+    monkeypatch.setattr(library, "RPC_acquire_timeout", wait)
+    with Connection() as conn:
+        for timeout in (0.0001, 0.0011, 0):
+            with pytest.raises(WouldBlock):
+                conn.acquire(timeout)
+    assert limits == [1, 2, 0]
+
+
+@pytest.mark.parametrize("timeout", [60, 1e12, float("inf")])
+def test_a_limit_may_be_of_any_length(timeout):
     with Connection() as conn:
         with conn.lock(timeout=timeout) as grant:
             assert grant.token > 0
@@ -134,17 +149,22 @@ def test_other_threads_run_while_one_waits_for_the_lock(server):
                 assert waiting.result().token > 0
 
 
-@pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="signals need the main thread"
-)
-def test_a_grant_that_comes_after_an_interruption_is_given_back(server):
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal: a job in the background starts with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_grant_that_comes_after_an_interruption_is_given_back(server, ctrl_c):
     with Connection() as holder, Connection() as third, Relay(server.address) as relay:
         with Connection(relay.address) as waiter:
             holder.acquire()
 
             def interrupt():
                 relay.wait_for(QUEUED)
-                os.kill(os.getpid(), signal.SIGINT)
+                ctrl_c()
                 holder.release()
 
             with ThreadPoolExecutor(1) as pool:
