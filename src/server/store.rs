@@ -38,6 +38,11 @@ pub enum OpenError {
          choose an empty directory"
     )]
     Foreign(PathBuf),
+    #[error(
+        "{dir} has {has} data files, and none is ever taken away: not --files {asked}, but at \
+        least --files {has}"
+    )]
+    Fewer { dir: PathBuf, has: u32, asked: u32 },
     #[error(transparent)]
     Wal(#[from] wal::Error),
     #[error(transparent)]
@@ -127,7 +132,10 @@ impl<D: Disk> Store<D> {
         disk.create_dir(&private)
             .map_err(|source| OpenError::Io { path: private.clone(), source })?;
         let (after, mut state) = read_state(&disk, &private)?;
-        let files = files.max(state.machine.files());
+        if files < state.machine.files() {
+            let has = state.machine.files();
+            return Err(OpenError::Fewer { dir: dir.to_path_buf(), has, asked: files });
+        }
         let data = DataFiles::open(&disk, dir, files)?;
         state.sizes.resize(files as usize, 0);
         // A damaged log must be found before anything is cut that it could not bring back.
