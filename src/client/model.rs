@@ -218,7 +218,9 @@ impl Model {
                 Answer::Done
             }
             Op::Release | Op::Close => {
-                if let Some(held) = self.holder.take_if(|_| is_holder) {
+                if let Some(held) = self.holder.take_if(|_| is_holder)
+                    && acts
+                {
                     self.published.push(Section { session: id, appends: held.appends });
                 }
                 if request.op == Op::Close { Answer::Disconnected } else { Answer::Done }

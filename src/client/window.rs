@@ -25,8 +25,8 @@ pub(crate) struct Window {
     sent: VecDeque<Sent>,
     /// When `base` last moved: the oldest piece is given the whole timeout from then.
     moved_at: u64,
-    /// A piece sent before this, though an answer shows that the server saw something sent
-    /// later, is suspected lost...
+    /// A piece sent before this is suspected lost: a piece that was sent again at this time has
+    /// been answered, and the answer did not cover the other...
     suspect_before: u64,
     /// ... and taken for lost at this time, unless its answer comes first.
     suspect_at: u64,
@@ -42,6 +42,8 @@ pub(crate) struct Window {
 struct Sent {
     at: u64,
     is_lost: bool,
+    /// Sent more than once.
+    is_again: bool,
 }
 
 impl Window {
@@ -95,10 +97,9 @@ impl Window {
     /// Piece `piece`, which was due, leaves now.
     pub(crate) fn on_sent(&mut self, piece: u64, now: u64) {
         let index = (piece - self.base) as usize;
-        let sent = Sent { at: now, is_lost: false };
         match self.sent.get_mut(index) {
-            Some(again) => *again = sent,
-            None => self.sent.push_back(sent),
+            Some(again) => *again = Sent { at: now, is_lost: false, is_again: true },
+            None => self.sent.push_back(Sent { at: now, is_lost: false, is_again: false }),
         }
         if piece == self.base {
             self.quiet_until = None;
@@ -128,13 +129,14 @@ impl Window {
     }
 
     /// Piece `piece` and all before it are answered. Says whether the request is.
-    pub(crate) fn on_answered(&mut self, piece: u64, stamp: u64, now: u64, rtt: &Rtt) -> bool {
+    pub(crate) fn on_answered(&mut self, piece: u64, now: u64, rtt: &Rtt) -> bool {
         let count = piece + 1 - self.base;
-        self.sent.drain(..count as usize);
+        for sent in self.sent.drain(..count as usize).filter(|sent| sent.is_again) {
+            self.suspect_before = self.suspect_before.max(sent.at);
+        }
+        self.suspect_at = now + rtt.spread_us();
         self.base = piece + 1;
         self.moved_at = now;
-        self.suspect_before = self.suspect_before.max(stamp);
-        self.suspect_at = now + rtt.spread_us();
         self.credit += count;
         if self.credit >= self.size {
             self.credit = 0;
@@ -228,7 +230,7 @@ mod tests {
         let (mut window, rtt) = (Window::new(), Rtt::new(1));
         window.restart(100);
         assert_eq!(send(&mut window, 10), (0..16).collect::<Vec<_>>());
-        assert!(!window.on_answered(3, 10, 20, &rtt));
+        assert!(!window.on_answered(3, 20, &rtt));
         assert_eq!(send(&mut window, 21), vec![16, 17, 18, 19]);
         assert_eq!(window.before(19), 15);
         assert!(window.awaits(19, 21) && !window.awaits(3, 10) && !window.awaits(20, 21));
@@ -244,9 +246,9 @@ mod tests {
         assert_eq!(timeout, rtt.timeout_us());
         assert!(window.on_timeout(timeout, &rtt));
         assert_eq!(send(&mut window, timeout), vec![0]);
-        assert!(!window.on_answered(0, timeout, timeout + 50, &rtt));
+        assert!(!window.on_answered(0, timeout + 50, &rtt));
         assert!(send(&mut window, timeout + 50).is_empty());
-        assert!(window.on_answered(7, 0, timeout + 60, &rtt));
+        assert!(window.on_answered(7, timeout + 60, &rtt));
     }
 
     #[test]
@@ -256,7 +258,7 @@ mod tests {
         send(&mut window, 0);
         assert!(window.on_timeout(100_000, &rtt));
         send(&mut window, 100_000);
-        window.on_answered(0, 100_000, 100_050, &rtt);
+        window.on_answered(0, 100_050, &rtt);
         let suspects = window.timeout(&rtt).unwrap();
         assert_eq!(suspects, 100_050 + rtt.spread_us());
         assert!(!window.on_timeout(suspects, &rtt));
@@ -273,7 +275,7 @@ mod tests {
             let size = (SIZE_INITIAL + round).min(WINDOW_MAX);
             assert_eq!(sent.len() as u64, size);
             now += 10;
-            if window.on_answered(*sent.last().unwrap(), now - 10, now, &rtt) {
+            if window.on_answered(*sent.last().unwrap(), now, &rtt) {
                 break;
             }
             window.total += size;

@@ -76,7 +76,7 @@ impl Exchange {
     /// Counts what is answered; when that is the whole request, goes on from there.
     fn count_answer(&mut self, reply: &Reply<'_>, piece: u64, now: u64) {
         self.next_number = RequestNumber(reply.number.0 + u64::from(reply.is_consumed));
-        let is_whole = self.window.on_answered(piece, reply.stamp.0, now, &self.rtt);
+        let is_whole = self.window.on_answered(piece, now, &self.rtt);
         let is_refused = matches!(reply.outcome, Outcome::Refused { .. });
         if let (Outcome::Done { lease_ms }, Some(flight)) = (&reply.outcome, &self.flight) {
             let token = flight.token;
@@ -179,7 +179,6 @@ impl Exchange {
                 self.read_data.extend_from_slice(data);
                 self.finish(Ok(Answer::Read { length: *length }));
             }
-            (Kind::Close, _) if self.owes_expiry => self.finish(Err(Error::LeaseExpired)),
             _ => self.finish(Ok(Answer::Done)),
         }
     }
@@ -195,6 +194,9 @@ impl Exchange {
         }
         if self.owes_expiry && matches!(call.wish, Wish::Acquire(_)) {
             return self.finish(Err(Error::LeaseExpired));
+        }
+        if self.owes_expiry && call.wish == Wish::Close {
+            return self.say_goodbye(Status::LeaseExpired, Reason::None);
         }
         if call.wish == Wish::Close && self.token().is_some() {
             self.launch(Kind::Release, self.next_number);

@@ -114,10 +114,7 @@ impl Journal {
     fn holds(&mut self, token: Option<FencingToken>) {
         if self.token != token {
             assert!(self.acked.is_empty(), "acknowledged appends were lost unnoticed");
-            // What timed out before the token was known may have been staged under it.
-            if self.token.is_some() {
-                self.discard();
-            }
+            // What timed out before the token was known may be staged under it.
             self.token = token;
         }
     }
@@ -128,6 +125,7 @@ impl Journal {
         self.token = None;
     }
 
+    /// Each append of unknown outcome is in the files or not.
     fn discard_maybe(&mut self) {
         self.maybe.extend(self.unknown.drain(..).map(|append| vec![append]));
     }
