@@ -132,8 +132,8 @@ impl<D: Disk> Store<D> {
         disk.create_dir(&private)
             .map_err(|source| OpenError::Io { path: private.clone(), source })?;
         let (after, mut state) = read_state(&disk, &private)?;
-        if files < state.machine.files() {
-            let has = state.machine.files();
+        let has = files_there(&disk, dir, state.machine.files())?;
+        if files < has {
             return Err(OpenError::Fewer { dir: dir.to_path_buf(), has, asked: files });
         }
         let data = DataFiles::open(&disk, dir, files)?;
@@ -272,6 +272,18 @@ impl<D: Disk> Store<D> {
     fn synced(&self) -> LogIndex {
         LogIndex(self.synced.load(Ordering::Relaxed))
     }
+}
+
+/// How many data files there are. They are made before the log says so, and a checkpoint may be
+/// older than both.
+fn files_there<D: Disk>(disk: &D, dir: &Path, recorded: u32) -> Result<u32, OpenError> {
+    let names =
+        disk.list(dir).map_err(|source| OpenError::Io { path: dir.to_path_buf(), source })?;
+    let mut files = 0;
+    while names.binary_search(&FileId(files).name()).is_ok() {
+        files += 1;
+    }
+    Ok(files.max(recorded))
 }
 
 /// On a disk that is nearly full a log of this size is worth a checkpoint.
