@@ -487,5 +487,8 @@ fn refused(status: Status, reason: Reason) -> Outcome<'static> {
     Outcome::Refused { status, reason }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_handover;
+
+#[cfg(all(test, not(loom)))]
 mod tests;
