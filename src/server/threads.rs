@@ -4,7 +4,7 @@ use super::core::{Action, Core, Now};
 use super::{Clock, Error, Store};
 use crate::engine::solo::Job;
 use crate::limits::{DATAGRAM_MAX, READ_MAX};
-use crate::protocol::{Outcome, Reply};
+use crate::protocol::{Outcome, Reason, Reply};
 use crate::sync::Spin;
 use crate::types::Millis;
 use crate::wire;
@@ -31,6 +31,8 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const ROOM_EVERY_MS: u64 = 500;
 /// ... and with every request when it has less than this, in bytes.
 const ROOM_LOW: u64 = 64 << 20;
+/// Want of room is told this often, in milliseconds.
+const SHORTAGE_EVERY_MS: u64 = 10_000;
 /// The deadline thread looks at the clock this often when nothing is due, in milliseconds.
 const LONGEST_WAIT_MS: u64 = 3_600_000;
 
@@ -48,6 +50,7 @@ pub struct Server {
     alarm: Alarm,
     room_low: AtomicBool,
     room_seen_ms: AtomicU64,
+    shortage_told_ms: AtomicU64,
     malformed: AtomicU64,
 }
 
@@ -94,6 +97,7 @@ impl Server {
             },
             room_low: AtomicBool::new(false),
             room_seen_ms: AtomicU64::new(0),
+            shortage_told_ms: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
         });
         let mut scratch = Scratch::new();
@@ -264,7 +268,12 @@ impl Server {
 
     fn perform(&self, action: Action, bytes: &mut Vec<u8>) {
         match action {
-            Action::Send { to, reply } => self.send(to, &reply, bytes),
+            Action::Send { to, reply } => {
+                if matches!(reply.outcome, Outcome::Refused { reason: Reason::NoSpace, .. }) {
+                    self.tell_shortage();
+                }
+                self.send(to, &reply, bytes);
+            }
             Action::Read { to, reply, file, offset, max } => {
                 let mut buffer = [0; READ_MAX];
                 let wanted = &mut buffer[..READ_MAX.min(max as usize)];
@@ -314,6 +323,17 @@ impl Server {
         self.core.lock().handle_room(room);
         if room < ROOM_LOW {
             self.checkpoint_if_due();
+        }
+    }
+
+    /// Says, now and then, that requests are refused for want of room.
+    fn tell_shortage(&self) {
+        // Ahead of the clock, so that the first time is told however early it is.
+        let now = self.clock.now().steady.0 + SHORTAGE_EVERY_MS;
+        let told = self.shortage_told_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(told) >= SHORTAGE_EVERY_MS {
+            self.shortage_told_ms.store(now, Ordering::Relaxed);
+            warn!(free = self.store.room(), "the disk is full: refusing what needs room on it");
         }
     }
 
