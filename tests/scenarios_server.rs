@@ -164,8 +164,10 @@ fn scenario_4e_earlier_damage_stops_the_start_with_file_and_offset() {
 #[test]
 fn scenario_4f_a_full_disk_is_refused_and_the_server_recovers_when_there_is_room() {
     let Some(disk) = SmallDisk::mount("16m") else { return };
+    let traces = tempfile::NamedTempFile::new().unwrap();
     let data = disk.path().join("data");
-    let server = Server::start(&data, &["--lease", LEASE, "--files", "3"]);
+    let flags = ["--lease", LEASE, "--files", "3"];
+    let server = Server::start_traced(&data, &flags, traces.path());
     let mut c1 = Driver::connect(server.addr());
     c1.ok("acquire");
     c1.ok("append file_0 A");
@@ -184,6 +186,8 @@ fn scenario_4f_a_full_disk_is_refused_and_the_server_recovers_when_there_is_room
     assert_eq!(refused.status, Status::Refused, "{refused:?}");
     let message = c1.ok("message");
     assert!(message.contains("full"), "{message}");
+    let traced = std::fs::read_to_string(traces.path()).unwrap();
+    assert!(traced.contains("the disk is full"), "{traced}");
     assert_eq!(server.file("file_0"), "");
     disk.make_room();
     c1.ok("append file_0 B");

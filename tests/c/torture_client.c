@@ -2,7 +2,9 @@
  * One client of the torture test: takes the lock, appends, releases, as fast as it can, until its
  * standard input ends, and writes a journal of what it was about to do and what it was told.
  *
- *   torture_client SERVERS CLIENT SEED JOURNAL
+ *   torture_client SERVERS CLIENT SEED JOURNAL LETTERS
+ *
+ * LETTERS is the length that a long line may have.
  *
  * The journal has one line for each step; NS is CLOCK_MONOTONIC, the same for all processes:
  *
@@ -22,11 +24,12 @@
 #include <stdint.h>
 #include <time.h>
 
-enum { FILES = 4, LINES_MAX = 4, LONG_MAX_LETTERS = 5000, SHORT_MAX_LETTERS = 40 };
+enum { FILES = 4, LINES_MAX = 4, SHORT_LETTERS = 40, LETTERS_MAX = 1 << 20 };
 
 static rpc_conn_t conn;
 static FILE *journal;
 static int client;
+static uint64_t long_letters;
 static uint64_t random_state;
 
 /* SplitMix64. */
@@ -62,9 +65,9 @@ static int acquire(void) {
 
 /* Appends line k of n; now and then one that needs several datagrams. */
 static int append(unsigned long section, unsigned long long token, int k, int n) {
-    static char data[LONG_MAX_LETTERS + 100];
+    static char data[LETTERS_MAX + 100];
     char file[16];
-    uint64_t letters = random_below(random_below(8) == 0 ? LONG_MAX_LETTERS : SHORT_MAX_LETTERS);
+    uint64_t letters = random_below(random_below(8) == 0 ? long_letters : SHORT_LETTERS);
     int at = snprintf(data, 100, "c%d %lu %llu %d/%d ", client, section, token, k, n);
     memset(data + at, 'a' + k % 26, letters);
     memcpy(data + at + letters, "\n", 2);
@@ -97,8 +100,9 @@ static void run_section(unsigned long section) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
-        fprintf(stderr, "usage: torture_client SERVERS CLIENT SEED JOURNAL\n");
+    long_letters = argc == 6 ? strtoull(argv[5], NULL, 10) : 0;
+    if (long_letters == 0 || long_letters > LETTERS_MAX) {
+        fprintf(stderr, "usage: torture_client SERVERS CLIENT SEED JOURNAL LETTERS\n");
         return 2;
     }
     client = atoi(argv[2]);

@@ -13,6 +13,7 @@ pub mod stage;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::hash_map::RandomState;
+use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -29,18 +30,35 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Server {
     child: Child,
     addr: SocketAddr,
+    launch: Launch,
+}
+
+/// How it is started, also after a crash.
+struct Launch {
     data: PathBuf,
     flags: Vec<String>,
+    /// Where its standard error goes, if not to the test's.
+    traces: Option<PathBuf>,
 }
 
 impl Server {
     /// Starts a server on a free port of 127.0.0.1 over the data directory `data` and waits for
     /// its ready line.
     pub fn start(data: &Path, flags: &[&str]) -> Server {
-        let flags: Vec<String> = flags.iter().map(|flag| flag.to_string()).collect();
+        Server::launch(data, flags, None)
+    }
+
+    /// The same, with its standard error in a file.
+    pub fn start_traced(data: &Path, flags: &[&str], traces: &Path) -> Server {
+        Server::launch(data, flags, Some(traces.to_owned()))
+    }
+
+    fn launch(data: &Path, flags: &[&str], traces: Option<PathBuf>) -> Server {
+        let flags = flags.iter().map(|flag| flag.to_string()).collect();
+        let launch = Launch { data: data.to_owned(), flags, traces };
         let free_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, addr) = spawn(free_port, data, &flags).expect("batond did not start");
-        Server { child, addr, data: data.to_owned(), flags }
+        let (child, addr) = launch.spawn(free_port).expect("batond did not start");
+        Server { child, addr, launch }
     }
 
     /// Where it listens.
@@ -55,7 +73,7 @@ impl Server {
 
     /// What a file of the data directory holds now.
     pub fn file(&self, name: &str) -> String {
-        String::from_utf8(std::fs::read(self.data.join(name)).unwrap()).unwrap()
+        String::from_utf8(std::fs::read(self.launch.data.join(name)).unwrap()).unwrap()
     }
 
     /// Ends it as a crash does.
@@ -66,8 +84,7 @@ impl Server {
 
     /// Starts it again after [`Server::kill`] or [`Server::terminate`]: same port, directory, flags.
     pub fn restart(&mut self) {
-        let (child, addr) =
-            spawn(self.addr, &self.data, &self.flags).expect("batond did not start again");
+        let (child, addr) = self.launch.spawn(self.addr).expect("batond did not start again");
         assert_eq!(addr, self.addr);
         self.child = child;
     }
@@ -75,7 +92,7 @@ impl Server {
     /// Starts it again, as [`Server::restart`] does, and kills it after that time, whether it was
     /// ready or not.
     pub fn start_and_kill(&mut self, after: Duration) {
-        let mut child = command(self.addr, &self.data, &self.flags).spawn().unwrap();
+        let mut child = self.launch.command(self.addr).spawn().unwrap();
         thread::sleep(after);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -96,24 +113,30 @@ impl Drop for Server {
     }
 }
 
-/// A `batond` that said that it is ready, or why there is none.
-fn spawn(listen: SocketAddr, data: &Path, flags: &[String]) -> Result<(Child, SocketAddr), String> {
-    let mut child = command(listen, data, flags).spawn().map_err(|error| error.to_string())?;
-    match ready_line(&mut child) {
-        Ok(addr) => Ok((child, addr)),
-        Err(reason) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(reason)
+impl Launch {
+    /// A `batond` that said that it is ready, or why there is none.
+    fn spawn(&self, listen: SocketAddr) -> Result<(Child, SocketAddr), String> {
+        let mut child = self.command(listen).spawn().map_err(|error| error.to_string())?;
+        match ready_line(&mut child) {
+            Ok(addr) => Ok((child, addr)),
+            Err(reason) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(reason)
+            }
         }
     }
-}
 
-fn command(listen: SocketAddr, data: &Path, flags: &[String]) -> Command {
-    let mut command = hermetic(Command::new(env!("CARGO_BIN_EXE_batond")));
-    command.arg("--listen").arg(listen.to_string()).arg("--data").arg(data).args(flags);
-    command.stdout(Stdio::piped());
-    command
+    fn command(&self, listen: SocketAddr) -> Command {
+        let mut command = hermetic(Command::new(env!("CARGO_BIN_EXE_batond")));
+        command.arg("--listen").arg(listen.to_string()).arg("--data").arg(&self.data);
+        command.args(&self.flags).stdout(Stdio::piped());
+        if let Some(traces) = &self.traces {
+            let file = File::options().create(true).append(true).open(traces).unwrap();
+            command.stderr(file);
+        }
+        command
+    }
 }
 
 /// The address in the one line that a ready server prints; it is the line's last word.
