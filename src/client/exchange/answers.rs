@@ -85,6 +85,7 @@ impl Exchange {
         if is_whole || is_refused {
             // A refusal ends an append: its later pieces are never executed.
             if let Some(flight) = self.flight.take() {
+                self.sent.clear();
                 self.conclude(flight, reply, piece);
             }
         }

@@ -47,8 +47,13 @@ impl Payload {
         self.file.clear();
         self.file.extend_from_slice(file);
         self.data.clear();
-        self.data.shrink_to(Self::KEPT);
         self.data.extend_from_slice(data);
+    }
+
+    /// The bytes are not needed any more.
+    pub(super) fn clear(&mut self) {
+        self.data.clear();
+        self.data.shrink_to(Self::KEPT);
     }
 
     /// How many pieces the data travels in; nothing to append is one empty piece.

@@ -1,5 +1,6 @@
 //! The exchange against a model server: at random over a bad network, and move by move.
 
+mod endings;
 mod journal;
 mod moves;
 mod table;
