@@ -1,6 +1,7 @@
 //! The command line `baton`: one module a subcommand, each with its arguments and a `run`. This
 //! file is the frame: the list of subcommands, and how an error becomes a line and an exit code.
 
+mod bench;
 pub mod exit;
 mod manual;
 mod proxy;
@@ -23,6 +24,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::BenchArgs),
     Proxy(proxy::ProxyArgs),
     /// Print a completion script for a shell
     Completions {
@@ -48,6 +50,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "baton", &mut io::stdout());
             Ok(())
         }
+        Command::Bench(args) => bench::run(args),
         Command::Proxy(args) => proxy::run(args),
         Command::Man(args) => manual::run(args),
     }
