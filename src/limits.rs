@@ -55,7 +55,7 @@ pub const FRESH_MS: u64 = 10;
 /// How long a waiter has to ask after being told that its turn has come (but never more than half
 /// a lease).
 pub const TURN_MS_MAX: u64 = 1_000;
-/// First repetition of "your turn"; the interval doubles.
+/// First repetition of "your turn" or of a grant while the client is silent; the interval doubles.
 pub const TURN_REPEAT_MS: u64 = 20;
 /// The most silent waiters that one command skips.
 pub const SKIP_MAX: usize = 64;

@@ -86,6 +86,14 @@ impl RequestNumber {
     }
 }
 
+impl Attempt {
+    /// Whether this call was made before the other. Attempts come round after 2^32 calls, so the
+    /// nearer way counts (RFC 1982).
+    pub fn is_before(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) < 0
+    }
+}
+
 impl FileId {
     /// The name of the data file on the wire and in the data directory.
     pub fn name(self) -> String {
@@ -111,6 +119,14 @@ impl FileId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attempts_come_round() {
+        assert!(Attempt(1).is_before(Attempt(2)));
+        assert!(Attempt(u32::MAX).is_before(Attempt(3)));
+        assert!(!Attempt(3).is_before(Attempt(u32::MAX)));
+        assert!(!Attempt(7).is_before(Attempt(7)));
+    }
 
     #[test]
     fn only_canonical_names_below_the_count_are_files() {

@@ -141,7 +141,7 @@ impl Machine {
             return Admission::Refuse(Status::SessionLost, Reason::None);
         }
         if number == next {
-            if request.attempt < newest {
+            if request.attempt.is_before(newest) {
                 return Admission::Ignore;
             }
             return self.admit_next(request, session, section_limit);

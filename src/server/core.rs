@@ -12,7 +12,7 @@ use crate::machine::{
     Admission, Answer, Change, Command, Effect, Evicted, FIRST_REQUEST, Machine, Session,
 };
 use crate::protocol::{Op, Outcome, Reason, Reply, Request, Status};
-use crate::types::{Attempt, FileId, LockId, LogIndex, Millis, SessionId};
+use crate::types::{Attempt, FileId, LockId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal::Batch;
 use std::net::SocketAddr;
 
@@ -63,7 +63,7 @@ pub struct Core {
     watch: Watch,
     outbox: Outbox,
     /// Registrations on their way: where their answers go.
-    joining: Vec<(u64, SocketAddr, crate::types::Stamp)>,
+    joining: Vec<(u64, SocketAddr, Stamp, Attempt)>,
     /// Bytes free on the disk when it was last looked at.
     room: u64,
     /// The log is made stable up to here even if no reply waits for it.
@@ -171,7 +171,7 @@ impl Core {
             Admission::Registered(id) => {
                 let is_new = self.machine.session(id).is_some_and(|s| s.last == FIRST_REQUEST);
                 if is_new {
-                    self.watch.hear(id, from, request.stamp, now.steady);
+                    self.watch.hear(id, from, request.stamp, request.attempt, now.steady);
                     self.repeat(id, now);
                 }
             }
@@ -201,7 +201,8 @@ impl Core {
         while let Some(event) = self.watch.poll(now.steady) {
             match event {
                 Event::Over { .. } => self.expire(event, now, actions),
-                Event::Remind(session) => self.remind(session, now),
+                Event::Remind { session, must_ask: true } => self.call_up(session, now),
+                Event::Remind { session, must_ask: false } => self.repeat(session, now),
                 Event::Idle(session) => self.end_idle(session, now, actions),
                 Event::Retry => self.engine.retry(),
             }
@@ -244,15 +245,13 @@ impl Core {
         self.flush(actions);
     }
 
-    /// Notes that the session was heard; returns its newest call so far.
+    /// Notes that the session was heard; returns its newest call so far, this one included.
     fn hear(&mut self, from: SocketAddr, request: &Request<'_>, now: Now) -> Attempt {
         if self.machine.session(request.session).is_none() {
-            return Attempt(0);
+            return request.attempt;
         }
-        let contact = self.watch.hear(request.session, from, request.stamp, now.steady);
-        let newest = contact.attempt;
-        contact.attempt = newest.max(request.attempt);
-        newest
+        let (stamp, attempt) = (request.stamp, request.attempt);
+        self.watch.hear(request.session, from, stamp, attempt, now.steady)
     }
 
     fn propose(
@@ -269,7 +268,7 @@ impl Core {
             return;
         }
         if let Change::Register { nonce, .. } = &change {
-            self.joining.push((*nonce, from, request.stamp));
+            self.joining.push((*nonce, from, request.stamp, request.attempt));
         }
         self.commit(change, now, actions);
     }
@@ -311,8 +310,8 @@ impl Core {
             Effect::Registered { nonce, session } => {
                 self.watch.begin(session, now.steady);
                 if let Some(at) = self.joining.iter().position(|(joining, ..)| *joining == nonce) {
-                    let (_, addr, stamp) = self.joining.swap_remove(at);
-                    self.watch.hear(session, addr, stamp, now.steady);
+                    let (_, addr, stamp, attempt) = self.joining.swap_remove(at);
+                    self.watch.hear(session, addr, stamp, attempt, now.steady);
                 }
             }
             Effect::Answer { session, is_stable } => {
@@ -330,7 +329,7 @@ impl Core {
                 if self.watch.begin_turn(session, token, now.steady) {
                     self.repeat(session, now);
                 } else {
-                    self.remind(session, now);
+                    self.call_up(session, now);
                 }
             }
             Effect::Publish(parts) => self.engine.publish(index, parts),
@@ -409,7 +408,7 @@ impl Core {
     }
 
     /// Tells a waiter that its turn has come: to be granted it asks again.
-    fn remind(&mut self, id: SessionId, now: Now) {
+    fn call_up(&mut self, id: SessionId, now: Now) {
         let Some(session) = self.machine.session(id) else { return };
         let (number, attempt) = (session.last, session.attempt);
         let outcome = Outcome::Queued { position: 0, ask_again_ms: 0 };

@@ -30,9 +30,11 @@ struct Hold {
     session: SessionId,
     token: FencingToken,
     until: Millis,
-    /// The holder was told that its turn has come and has not been heard since: when to tell it
-    /// again, and how long after that once more.
+    /// The holder was told of its turn and has not been heard since, so it may not know: when to
+    /// tell it again, and how long after that once more.
     reminder: Option<(Millis, u64)>,
+    /// It is granted only when it asks, and passed over if it does not.
+    must_ask: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,8 +49,8 @@ enum Due {
 pub enum Event {
     /// The holder's time is over, if anybody waits.
     Over { session: SessionId, token: FencingToken, is_skipped: bool },
-    /// Tell the holder again that its turn has come.
-    Remind(SessionId),
+    /// Tell the holder again that its turn has come, or that it is granted.
+    Remind { session: SessionId, must_ask: bool },
     /// Nothing was heard of the session for its time to live.
     Idle(SessionId),
     /// Try again what found no space on the disk.
@@ -82,22 +84,23 @@ impl Watch {
         self.deadlines.insert((after(now, self.session_ttl), Due::Idle(session)));
     }
 
-    /// A datagram of this session has arrived. Late duplicates, older than what was heard, say
-    /// nothing about it.
+    /// A datagram of this session has arrived; returns its newest call. Late duplicates, older
+    /// than what was heard, say nothing about it.
     pub fn hear(
         &mut self,
         session: SessionId,
         addr: SocketAddr,
         stamp: Stamp,
+        attempt: Attempt,
         now: Millis,
-    ) -> &mut Contact {
+    ) -> Attempt {
         let mut is_new = false;
         let contact = self.contacts.entry(session).or_insert_with(|| {
             is_new = true;
             Contact {
                 addr,
                 stamp,
-                attempt: Attempt(0),
+                attempt,
                 heard: now,
                 ask_by: now,
                 touched: LogIndex(0),
@@ -111,9 +114,13 @@ impl Watch {
             if let Some(hold) = self.hold.as_mut().filter(|hold| hold.session == session) {
                 hold.until = after(now, self.lease);
                 hold.reminder = None;
+                hold.must_ask = false;
             }
         }
-        contact
+        if contact.attempt.is_before(attempt) {
+            contact.attempt = attempt;
+        }
+        contact.attempt
     }
 
     pub fn contact(&self, session: SessionId) -> Option<&Contact> {
@@ -166,28 +173,26 @@ impl Watch {
 
     /// The lock is held by this session now, granted on its request.
     pub fn begin_hold(&mut self, session: SessionId, token: FencingToken, now: Millis) {
-        self.hold = Some(Hold { session, token, until: after(now, self.lease), reminder: None });
+        let until = after(now, self.lease);
+        self.hold = Some(Hold { session, token, until, reminder: None, must_ask: false });
     }
 
     /// The lock is held by a waiter whose turn has come. True: it was heard just now and may be
     /// granted outright; false: it must ask first, and soon.
     pub fn begin_turn(&mut self, session: SessionId, token: FencingToken, now: Millis) -> bool {
-        self.begin_hold(session, token, now);
         let heard = self.contacts.get(&session).map(|contact| contact.heard);
-        if heard.is_some_and(|heard| now.0 <= heard.0 + FRESH_MS) {
-            return true;
-        }
+        let is_fresh = heard.is_some_and(|heard| now.0 <= heard.0 + FRESH_MS);
         let window = match heard {
+            Some(_) if is_fresh => self.lease,
             Some(_) => TURN_MS_MAX.min(self.lease / 2),
             // Where it is reached is not known since the restart: it gets time to ask by itself.
             None => self.lease,
         };
-        if let Some(hold) = &mut self.hold {
-            hold.until = after(now, window);
-            hold.reminder = Some((after(now, TURN_REPEAT_MS), TURN_REPEAT_MS));
-        }
+        let reminder = Some((after(now, TURN_REPEAT_MS), TURN_REPEAT_MS));
+        let until = after(now, window);
+        self.hold = Some(Hold { session, token, until, reminder, must_ask: !is_fresh });
         self.arm_hold();
-        false
+        is_fresh
     }
 
     /// Nobody holds the lock.
@@ -258,7 +263,7 @@ impl Watch {
             && at <= now
         {
             hold.reminder = Some((after(now, interval * 2), interval * 2));
-            event = Some(Event::Remind(hold.session));
+            event = Some(Event::Remind { session: hold.session, must_ask: hold.must_ask });
         }
         self.arm_hold();
         event

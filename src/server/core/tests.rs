@@ -336,6 +336,21 @@ fn waiter_that_does_not_take_its_turn_is_passed_over_long_before_a_lease() {
 }
 
 #[test]
+fn lost_grant_is_told_again_however_long_the_waiter_meant_to_be_silent() {
+    let mut stage = Stage::new();
+    let (mut c1, mut c2) = (stage.client(1), stage.client(2));
+    stage.ask(&mut c1, WAIT);
+    stage.ask(&mut c2, WAIT);
+    stage.ask(&mut c1, Op::Release);
+    assert!(is_granted(&stage.heard(&mut c2)));
+    stage.pass(crate::limits::TURN_REPEAT_MS);
+    assert!(is_granted(&stage.heard(&mut c2)));
+    stage.ask(&mut c2, append(b"A"));
+    stage.pass(LEASE);
+    assert!(stage.heard(&mut c2).is_empty(), "it was heard, so it knows");
+}
+
+#[test]
 fn waiters_known_to_be_silent_cost_no_time_at_all() {
     let mut stage = Stage::new();
     let mut clients: Vec<Client> = (1..9).map(|port| stage.client(port)).collect();
