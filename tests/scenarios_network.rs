@@ -137,6 +137,21 @@ fn scenario_2f_under_heavy_loss_every_append_counts_once() {
     assert_eq!(next, BTreeMap::from([("c1", SECTIONS), ("c2", SECTIONS)]));
 }
 
+/// The client repeats the first unanswered piece only; the server has carried out later ones.
+#[test]
+fn a_large_append_whose_last_answers_are_lost_counts_once() {
+    let script = "drop reply to append of 1 nth 16 copy 1
+                  drop reply to append of 1 nth 17 copy 1
+                  drop reply to append of 1 nth 18 copy 1";
+    let stage = Stage::with_script(LONG_LEASE, script);
+    let mut c1 = stage.client();
+    for command in ["acquire", "fill file_0 20000", "append file_0 A", "release"] {
+        c1.ok(command);
+    }
+    assert_eq!(stage.file(), format!("{}A", "x".repeat(20_000)));
+    assert_eq!(stage.proxy.stats().replies.dropped, 3);
+}
+
 /// Each kind of message, lost, doubled or late: the story ends as if nothing had been.
 #[test]
 fn one_fault_at_any_message_changes_nothing() {

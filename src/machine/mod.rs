@@ -130,11 +130,11 @@ impl Machine {
             return Admission::Refuse(Status::SessionLost, Reason::None);
         };
         let (number, next) = (request.number, session.last.next());
-        if number < session.last {
-            return Admission::Ignore;
-        }
-        if number == session.last {
-            let is_same = request.attempt == session.attempt;
+        if number <= session.last {
+            // Of an append also an earlier piece: where the answers to its last pieces were lost,
+            // the client repeats the first of these, and the answer to the last is for all.
+            let is_newest = number == session.last || matches!(request.op, Op::Append { .. });
+            let is_same = is_newest && request.attempt == session.attempt;
             return if is_same { Admission::Repeat } else { Admission::Ignore };
         }
         if session.is_closed() {

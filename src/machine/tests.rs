@@ -195,6 +195,26 @@ fn cancel_may_overtake_an_acquire_that_is_then_ignored() {
 }
 
 #[test]
+fn an_earlier_piece_of_the_newest_append_gets_its_answer() {
+    let mut world = World::new();
+    let c1 = world.register(1);
+    let token = world.acquire(c1);
+    let piece = |number, offset| {
+        let op = Op::Append { file: b"file_0", total: 2, offset, window: 0, data: b"x" };
+        request(c1, number, 7, token.0, op)
+    };
+    for (number, offset) in [(3, 0), (4, 1)] {
+        assert!(matches!(world.deliver(&piece(number, offset)), Admission::Propose(_)));
+    }
+    assert_eq!(world.deliver(&piece(3, 0)), Admission::Repeat);
+    let stale = request(c1, 3, 6, token.0, append("file_0", b"x"));
+    assert_eq!(world.deliver(&stale), Admission::Ignore);
+    assert_eq!(world.ask(c1, token, Op::Release), Answer::Done);
+    assert_eq!(world.deliver(&piece(3, 0)), Admission::Ignore);
+    assert_eq!(world.files[0], b"xx");
+}
+
+#[test]
 fn a_gap_in_the_numbers_loses_the_session_and_frees_its_lock() {
     let mut world = World::new();
     let (c1, c2) = (world.register(1), world.register(2));
