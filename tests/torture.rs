@@ -4,9 +4,11 @@
 
 mod common;
 
+use baton::proxy::{Faults, Proxy, Rates, Setup};
 use common::Server;
 use common::disk::SmallDisk;
 use common::driver::compile;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -19,19 +21,53 @@ const LEASE: &str = "60s";
 #[test]
 fn scenario_4d_killed_at_any_moment_nothing_acknowledged_is_lost_or_doubled_or_torn() {
     let durability = std::env::var("BATON_TORTURE_DURABILITY").unwrap_or("sync".into());
-    torture(kills(), &durability, 5_000, &std::env::temp_dir());
+    torture(Plan { durability: &durability, ..Plan::new() });
 }
 
 #[test]
 fn scenario_4d_without_syncs_a_killed_process_still_loses_nothing() {
-    torture(kills().min(15), "os", 5_000, &std::env::temp_dir());
+    torture(Plan { kills: kills().min(15), durability: "os", ..Plan::new() });
 }
 
 /// On a disk that is nearly full the log is cut short all the time.
 #[test]
 fn scenario_4d_killed_amid_checkpoints_nothing_is_lost_either() {
     if let Some(disk) = SmallDisk::mount("63m") {
-        torture(kills().min(50), "sync", 100_000, disk.path());
+        let (kills, under) = (kills().min(50), disk.path().to_owned());
+        torture(Plan { kills, letters: 100_000, under, ..Plan::new() });
+    }
+}
+
+#[test]
+fn scenario_4d_killed_behind_a_bad_network_nothing_is_lost_either() {
+    let rates = Rates { drop: 0.05, duplicate: 0.1, reorder: 0.1, delay_us: (0, 3_000) };
+    let faults = Faults { requests: rates.clone(), replies: rates };
+    torture(Plan { kills: kills().min(50), up_ms: 1_500, faults, ..Plan::new() });
+}
+
+/// What the server and its clients have to bear.
+struct Plan<'a> {
+    kills: u32,
+    durability: &'a str,
+    /// How long a long line may be.
+    letters: u32,
+    faults: Faults,
+    /// How long the server is up at most between two kills.
+    up_ms: u64,
+    /// Where the data directory is to be.
+    under: PathBuf,
+}
+
+impl Plan<'_> {
+    fn new() -> Self {
+        Plan {
+            kills: kills(),
+            durability: "sync",
+            letters: 5_000,
+            faults: Faults::default(),
+            up_ms: 250,
+            under: std::env::temp_dir(),
+        }
     }
 }
 
@@ -41,18 +77,26 @@ fn kills() -> u32 {
     given.map_or(15, |text| text.parse().expect("BATON_TORTURE_KILLS is a number"))
 }
 
-/// `letters`: how long a long line may be.
-fn torture(kills: u32, durability: &str, letters: u32, under: &Path) {
+fn torture(plan: Plan<'_>) {
+    let Plan { kills, durability, letters, faults, up_ms, under } = plan;
     let seed = common::seed();
     let mut random = Random(seed);
-    let dir = tempfile::tempdir().unwrap();
+    // Stays behind, for looking at, when the test fails.
+    let dir = tempfile::tempdir().unwrap().keep();
+    println!("journals and traces in {}", dir.display());
     let data_dir = tempfile::tempdir_in(under).unwrap();
     let data = data_dir.path().join("data");
-    let mut server = Server::start(&data, &["--lease", LEASE, "--durability", durability]);
-    let start = |number| Client::start(number, seed, letters, &server, dir.path());
+    let level = std::env::var("BATON_TORTURE_TRACE").unwrap_or("info".into());
+    let flags = ["--lease", LEASE, "--durability", durability, "--trace", &level];
+    let mut server = Server::start_traced(&data, &flags, &dir.join("traces"));
+    let SocketAddr::V4(target) = server.addr() else { panic!("IPv4 is asked for") };
+    let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    let setup = Setup { faults, seed, ..Setup::default() };
+    let proxy = Proxy::start(listen, target, setup).unwrap();
+    let start = |number| Client::start(number, seed, letters, proxy.addr(), &dir);
     let clients: Vec<Client> = (1..=CLIENTS).map(start).collect();
     for kill in 1..=kills {
-        thread::sleep(random.up_to_ms(250));
+        thread::sleep(random.up_to_ms(up_ms));
         server.kill();
         // Now and then again while it recovers.
         while random.next().is_multiple_of(4) {
@@ -63,7 +107,7 @@ fn torture(kills: u32, durability: &str, letters: u32, under: &Path) {
             println!("{kill} kills");
         }
     }
-    thread::sleep(random.up_to_ms(250));
+    thread::sleep(random.up_to_ms(up_ms));
     let journals: Vec<PathBuf> = clients.into_iter().map(Client::end).collect();
     let check = |when: &str| {
         let good = check(&data, &journals);
@@ -84,11 +128,11 @@ fn torture(kills: u32, durability: &str, letters: u32, under: &Path) {
         };
     if !is_good {
         drop(server);
-        let kept = dir.keep();
         // A small disk does not outlive the test.
-        let copied = Command::new("cp").arg("-a").arg(&data).arg(&kept).status();
-        panic!("promises were broken: see above and {} ({copied:?})", kept.display());
+        let copied = Command::new("cp").arg("-a").arg(&data).arg(&dir).status();
+        panic!("promises were broken: see above and {} ({copied:?})", dir.display());
     }
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 fn check(data: &Path, journals: &[PathBuf]) -> bool {
@@ -104,10 +148,10 @@ struct Client {
 }
 
 impl Client {
-    fn start(number: usize, seed: u64, letters: u32, server: &Server, dir: &Path) -> Client {
+    fn start(number: usize, seed: u64, letters: u32, server: SocketAddrV4, dir: &Path) -> Client {
         let journal = dir.join(format!("c{number}.journal"));
         let child = common::hermetic(Command::new(compile("torture_client.c")))
-            .arg(server.addr().to_string())
+            .arg(server.to_string())
             .arg(number.to_string())
             .arg(seed.to_string())
             .arg(&journal)
@@ -123,7 +167,15 @@ impl Client {
         drop(self.child.stdin.take());
         let status = common::wait_for_exit(&mut self.child, "a client");
         assert!(status.success(), "{}: {status}", self.journal.display());
-        self.journal
+        std::mem::take(&mut self.journal)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Either fails only if the process has been waited for already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
