@@ -36,7 +36,7 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 /// A server that is silent for this long, in microseconds, is given up for the next of the list;
-/// before anything is measured, it has had three transmissions by then.
+/// before anything is measured, it has had five transmissions by then.
 const SILENT_US: u64 = 700_000;
 
 /// What an exchange must know before it begins.
