@@ -10,6 +10,10 @@ pub const READ_MAX: usize = 1024;
 pub const NAME_MAX: usize = 255;
 /// Longest of the strings with which a client describes itself, in bytes.
 pub const CLIENT_TEXT_MAX: usize = 63;
+/// Longest reason for a revocation, in bytes.
+pub const REASON_TEXT_MAX: usize = 200;
+/// Records of what has happened to the lock that a server keeps; older ones are forgotten.
+pub const HISTORY_MAX: usize = 10_000;
 /// Pieces of one large append that may be on their way at once.
 pub const WINDOW_MAX: u64 = 64;
 

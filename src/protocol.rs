@@ -1,5 +1,7 @@
 //! What clients and servers say to each other; [`crate::wire`] has the bytes.
 
+pub mod inspect;
+
 use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use serde::{Deserialize, Serialize};
 
@@ -106,14 +108,27 @@ pub enum Reason {
     LogFailed = 3,
     /// The waiter had fallen silent when its turn came.
     Skipped = 4,
+    /// An operator took the lock away.
+    Revoked = 5,
+    /// Nobody holds the lock under the token that is to be revoked.
+    NotHeld = 6,
 }
 
 impl Reason {
+    /// Every reason, by number.
+    pub const ALL: [Reason; 7] = [
+        Reason::None,
+        Reason::NoSpace,
+        Reason::TooManySessions,
+        Reason::LogFailed,
+        Reason::Skipped,
+        Reason::Revoked,
+        Reason::NotHeld,
+    ];
+
     /// The reason with this number.
     pub fn from_code(code: u8) -> Option<Self> {
-        [Reason::None, Reason::NoSpace, Reason::TooManySessions, Reason::LogFailed, Reason::Skipped]
-            .get(usize::from(code))
-            .copied()
+        Self::ALL.get(usize::from(code)).copied()
     }
 
     /// The number of this reason on the wire.
@@ -129,6 +144,8 @@ impl Reason {
             Reason::TooManySessions => "the server has as many sessions as it takes: close some",
             Reason::LogFailed => "the server cannot write its log: see its messages, restart it",
             Reason::Skipped => "the client was silent when its turn came",
+            Reason::Revoked => "an operator took the lock away",
+            Reason::NotHeld => "nobody holds the lock under that token",
         }
     }
 }
@@ -182,6 +199,10 @@ pub enum Op<'a> {
     Renew,
     /// Read published bytes of a file.
     Read { file: &'a [u8], offset: u64, max: u32 },
+    /// Look at the server: a page of what [`inspect::What`] has under this number.
+    Inspect { what: u8, from: u64 },
+    /// Take the lock away from whoever holds it under `token`, and discard the section.
+    Revoke { token: FencingToken, reason: &'a str },
 }
 
 /// A server's message.
@@ -209,7 +230,8 @@ pub enum Outcome<'a> {
     Done { lease_ms: u32 },
     /// The session has ended: "Disconnected!".
     Disconnected,
-    /// Published bytes from the offset asked for, and the file's published length.
+    /// To `Read`: published bytes from the offset asked for, and the file's published length. To
+    /// `Inspect`: a page, and from where the next one goes on.
     Data { length: u64, data: &'a [u8] },
     /// Not done.
     Refused { status: Status, reason: Reason },

@@ -2,7 +2,7 @@
 //! A message has one encoding: what decodes, encodes to the same bytes again.
 //! docs/PROTOCOL.md has the same layout as tables.
 
-use crate::limits::{CLIENT_TEXT_MAX, DATAGRAM_MAX, NAME_MAX, READ_MAX};
+use crate::limits::{CLIENT_TEXT_MAX, DATAGRAM_MAX, NAME_MAX, READ_MAX, REASON_TEXT_MAX};
 use crate::protocol::{ClientInfo, Op, Outcome, Reason, Reply, Request, Status};
 use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -108,6 +108,14 @@ struct ReadBody {
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
+struct InspectBody {
+    from: U64,
+    what: u8,
+    reserved: [u8; 7],
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
 struct Pair {
     first: U32,
     second: U32,
@@ -124,6 +132,8 @@ mod kind {
     pub const CLOSE: u8 = 0x07;
     pub const RENEW: u8 = 0x08;
     pub const READ: u8 = 0x09;
+    pub const INSPECT: u8 = 0x0A;
+    pub const REVOKE: u8 = 0x0B;
 
     pub const CONNECTED: u8 = 0x81;
     pub const GRANTED: u8 = 0x82;
@@ -149,6 +159,8 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
         Op::Close => kind::CLOSE,
         Op::Renew => kind::RENEW,
         Op::Read { .. } => kind::READ,
+        Op::Inspect { .. } => kind::INSPECT,
+        Op::Revoke { .. } => kind::REVOKE,
     };
     let header = RequestHeader {
         magic: MAGIC,
@@ -166,7 +178,8 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(header.as_bytes());
     match &request.op {
         Op::Init { nonce, client } => {
-            let texts = [&client.host, &client.user, &client.program].map(|text| clip(text));
+            let texts = [&client.host, &client.user, &client.program]
+                .map(|text| clip(text, CLIENT_TEXT_MAX));
             let body = InitBody {
                 nonce: (*nonce).into(),
                 pid: client.pid.into(),
@@ -211,6 +224,14 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(body.as_bytes());
             out.extend_from_slice(file);
         }
+        Op::Inspect { what, from } => {
+            let body = InspectBody { from: (*from).into(), what: *what, reserved: [0; 7] };
+            out.extend_from_slice(body.as_bytes());
+        }
+        Op::Revoke { token, reason } => {
+            out.extend_from_slice(U64::new(token.0).as_bytes());
+            out.extend_from_slice(clip(reason, REASON_TEXT_MAX).as_bytes());
+        }
         Op::Cancel | Op::Release | Op::Abort | Op::Close | Op::Renew => {}
     }
     seal(out);
@@ -250,6 +271,21 @@ pub fn decode_request(datagram: &[u8]) -> Result<Request<'_>, Malformed> {
                 return Err(Malformed::Field);
             }
             Op::Read { file, offset: fixed.offset.get(), max: fixed.max.get() }
+        }
+        kind::INSPECT => {
+            let fixed = InspectBody::ref_from_bytes(body).map_err(|_| Malformed::Length)?;
+            if fixed.reserved != [0; 7] {
+                return Err(Malformed::Field);
+            }
+            Op::Inspect { what: fixed.what, from: fixed.from.get() }
+        }
+        kind::REVOKE => {
+            let (token, reason) = U64::ref_from_prefix(body).map_err(|_| Malformed::Length)?;
+            if reason.len() > REASON_TEXT_MAX {
+                return Err(Malformed::Length);
+            }
+            let reason = str::from_utf8(reason).map_err(|_| Malformed::Field)?;
+            Op::Revoke { token: FencingToken(token.get()), reason }
         }
         kind::CANCEL => empty(body, Op::Cancel)?,
         kind::RELEASE => empty(body, Op::Release)?,
@@ -424,9 +460,9 @@ fn decode_init(body: &[u8]) -> Result<Op<'_>, Malformed> {
     Ok(Op::Init { nonce: fixed.nonce.get(), client })
 }
 
-/// The longest prefix that fits the field and ends at a character's end.
-fn clip(text: &str) -> &str {
-    let mut end = text.len().min(CLIENT_TEXT_MAX);
+/// The longest prefix of at most `max` bytes that ends at a character's end.
+pub fn clip(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

@@ -1,5 +1,6 @@
 //! What a program can ask of its connection, and what it gets.
 
+use crate::protocol::inspect::What;
 use crate::types::FencingToken;
 
 /// One call of the program.
@@ -19,6 +20,10 @@ pub enum Call<'a> {
     Renew,
     /// Read at most `max` published bytes of a file.
     Read { file: &'a [u8], offset: u64, max: u32 },
+    /// Look at the server: a page of `what`, from `from` on.
+    Inspect { what: What, from: u64 },
+    /// Take the lock away from the holder of this token.
+    Revoke { token: FencingToken, reason: &'a str },
     /// End the session: the last call.
     Close,
 }
@@ -44,4 +49,6 @@ pub enum Answer {
     /// Bytes were read ([`Exchange::read_data`](super::exchange::Exchange::read_data)); the file
     /// has this published length.
     Read { length: u64 },
+    /// A page came, likewise; the next one goes on from there.
+    Page { next: u64 },
 }

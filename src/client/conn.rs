@@ -18,6 +18,8 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What there is to say of a lock that was lost to an operator.
+const REVOKED: &str = "an operator took the lock away and the section was discarded (not done)";
 /// Datagrams taken in before looking at the clock again: a flood of noise delays no timeout.
 const RECEIVE_BATCH: usize = 64;
 
@@ -259,9 +261,14 @@ impl Connection {
         self.exchange.heard_from()
     }
 
+    /// What the last read or look brought.
+    pub(super) fn read_data(&self) -> &[u8] {
+        self.exchange.read_data()
+    }
+
     /// Makes one call: sends what the exchange wants sent and feeds it what comes, until the
     /// call has ended.
-    fn run(&mut self, call: Call<'_>) -> Result<Answer, Error> {
+    pub(super) fn run(&mut self, call: Call<'_>) -> Result<Answer, Error> {
         if self.process != std::process::id() {
             return Err(Error::NotOpen);
         }
@@ -274,6 +281,7 @@ impl Connection {
         };
         self.message = match &result {
             Ok(_) => Cow::Borrowed(Status::Ok.text()),
+            Err(Error::LeaseExpired) if self.exchange.is_revoked() => Cow::Borrowed(REVOKED),
             Err(error) => Cow::Owned(error.to_string()),
         };
         result

@@ -14,7 +14,8 @@ pub enum Error {
     /// Not done: this connection does not hold the lock.
     #[error("{}", self.status().text())]
     NotHolder,
-    /// Not done: the lease ran out while another waited; the section was discarded.
+    /// Not done: the lease ran out while another waited, or an operator took the lock away (the
+    /// connection's last message tells which); the section was discarded.
     #[error("{}", self.status().text())]
     LeaseExpired,
     /// Not done: the lock was not free in the time given.

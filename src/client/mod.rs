@@ -14,6 +14,7 @@ mod guard;
 mod lease;
 #[cfg(test)]
 mod model;
+mod operator;
 mod options;
 mod process;
 mod rtt;

@@ -227,7 +227,11 @@ impl Model {
                 }
                 if request.op == Op::Close { Answer::Disconnected } else { Answer::Done }
             }
-            Op::Init { .. } | Op::Renew | Op::Read { .. } => unreachable!("answered above"),
+            Op::Init { .. }
+            | Op::Renew
+            | Op::Read { .. }
+            | Op::Inspect { .. }
+            | Op::Revoke { .. } => unreachable!("answered above"),
         };
         let session = self.sessions.get_mut(&id).expect("it was there");
         session.last = request.number.0;

@@ -5,6 +5,8 @@ use super::{
     Answer, Ask, Change, Command, Effect, Evicted, FIRST_REQUEST, Holder, Machine, Section, Session,
 };
 use crate::limits::EPOCH_SHIFT;
+use crate::machine::history::Happening;
+use crate::protocol::inspect::RecordKind;
 use crate::protocol::{ClientInfo, Reason, Status};
 use crate::types::{Attempt, FencingToken, RequestNumber, SessionId};
 
@@ -36,8 +38,11 @@ impl Machine {
             }
             Change::Expire { lock: _, session, token, is_skipped } => {
                 if self.lock.held_by(*session, *token).is_some() {
-                    let reason = if *is_skipped { Reason::Skipped } else { Reason::None };
-                    self.take_back(*session, reason);
+                    let (kind, reason) = match is_skipped {
+                        true => (RecordKind::Skipped, Reason::Skipped),
+                        false => (RecordKind::Expired, Reason::None),
+                    };
+                    self.take_back(kind, reason, None);
                     self.pass_on(&command.skip, effects);
                 }
             }
@@ -53,6 +58,7 @@ impl Machine {
         let first = epoch << EPOCH_SHIFT;
         self.last_session = SessionId(self.last_session.0.max(first));
         self.last_token = FencingToken(self.last_token.0.max(first));
+        self.record(RecordKind::Started, SessionId(0), FencingToken(0), 0);
     }
 
     fn register(
@@ -109,7 +115,7 @@ impl Machine {
             Ask::Acquire { try_only } => self.acquire(turn, *try_only),
             Ask::Cancel => {
                 if self.holds(turn.session) {
-                    self.lock.holder = None;
+                    self.give_back(RecordKind::Cancelled);
                     self.pass_on(turn.skip, effects);
                 }
                 Answer::Done
@@ -120,10 +126,14 @@ impl Machine {
             }
             Ask::Release | Ask::Abort => {
                 let refusal = self.refusal(turn);
-                match self.take_section(turn) {
-                    None => refusal,
+                is_stable = *ask == Ask::Release;
+                let kind = if is_stable { RecordKind::Released } else { RecordKind::Aborted };
+                match self.take_section(turn, kind) {
+                    None => {
+                        is_stable = false;
+                        refusal
+                    }
                     Some(section) => {
-                        is_stable = *ask == Ask::Release;
                         if is_stable {
                             effects.push(Effect::Publish(section.into_parts()));
                         }
@@ -133,17 +143,18 @@ impl Machine {
                 }
             }
             Ask::Close => {
-                if let Some(section) = self.take_section(turn) {
+                if let Some(section) = self.take_section(turn, RecordKind::Released) {
                     is_stable = true;
                     effects.push(Effect::Publish(section.into_parts()));
                     self.pass_on(turn.skip, effects);
                 } else if self.holds(turn.session) {
                     // Held under a token that the client never saw: nothing of its making.
-                    self.lock.holder = None;
+                    self.give_back(RecordKind::Cancelled);
                     self.pass_on(turn.skip, effects);
                 }
                 Answer::Disconnected
             }
+            Ask::Revoke { token, reason } => self.revoke(turn, *token, reason, effects),
         };
         if let Some(session) = self.sessions.get_mut(&turn.session) {
             session.last = number;
@@ -166,7 +177,7 @@ impl Machine {
             };
             session.lost = None;
             if session.ticket.is_none() {
-                session.ticket = Some(self.lock.enqueue(turn.session));
+                session.ticket = Some(self.lock.enqueue(turn.session, self.now_ms));
             }
             return Answer::Waiting;
         }
@@ -200,9 +211,12 @@ impl Machine {
         if session.last != last || (why == Evicted::Idle && is_busy) {
             return;
         }
+        if session.ticket.is_some() {
+            self.record(RecordKind::Evicted, id, FencingToken(0), 0);
+        }
         self.leave(id);
         if self.holds(id) {
-            self.lock.holder = None;
+            self.give_back(RecordKind::Evicted);
             self.pass_on(skip, effects);
         }
         if let Some(session) = self.sessions.remove(&id) {
@@ -220,6 +234,7 @@ impl Machine {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.lost = None;
         }
+        self.record(RecordKind::Granted, id, token, 0);
         token
     }
 
@@ -228,6 +243,9 @@ impl Machine {
         while let Some(id) = self.lock.pop() {
             let is_skipped = skip.contains(&id);
             let token = if is_skipped { FencingToken(0) } else { self.grant(id) };
+            if is_skipped {
+                self.record(RecordKind::Skipped, id, token, 0);
+            }
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             session.ticket = None;
             if is_skipped {
@@ -240,11 +258,13 @@ impl Machine {
         }
     }
 
-    /// Takes the lock from its holder and discards the section.
-    fn take_back(&mut self, id: SessionId, reason: Reason) {
+    /// Takes the lock from its holder and discards the section; `by` tells whom a revocation
+    /// comes from, and why.
+    fn take_back(&mut self, kind: RecordKind, reason: Reason, by: Option<(SessionId, &str)>) {
         let Some(holder) = self.lock.holder.take() else { return };
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.lost = Some(holder.token);
+        self.record_by(kind, holder.session, holder.token, holder.section.bytes(), by);
+        if let Some(session) = self.sessions.get_mut(&holder.session) {
+            session.lost = Some((holder.token, reason));
             // If the client has not seen the grant, it must not believe in it later.
             if session.answer == Answer::Granted(holder.token) {
                 session.answer = Answer::Refused(Status::LeaseExpired, reason);
@@ -253,9 +273,62 @@ impl Machine {
     }
 
     /// The section of the session that acts under its token; the lock is free then.
-    fn take_section(&mut self, turn: &Turn<'_>) -> Option<Section> {
+    fn take_section(&mut self, turn: &Turn<'_>, kind: RecordKind) -> Option<Section> {
         self.lock.held_by(turn.session, turn.token)?;
-        self.lock.holder.take().map(|holder| holder.section)
+        self.give_back(kind)
+    }
+
+    /// Frees the lock; the section is what its holder had staged.
+    fn give_back(&mut self, kind: RecordKind) -> Option<Section> {
+        let holder = self.lock.holder.take()?;
+        // What is still in pieces is not published.
+        let bytes = match kind {
+            RecordKind::Released => holder.section.whole_bytes(),
+            _ => holder.section.bytes(),
+        };
+        self.record(kind, holder.session, holder.token, bytes);
+        Some(holder.section)
+    }
+
+    fn revoke(
+        &mut self,
+        turn: &Turn<'_>,
+        token: FencingToken,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        // Given back since it was admitted.
+        if self.lock.holder.as_ref().is_none_or(|holder| holder.token != token) {
+            return Answer::Refused(Status::Refused, Reason::NotHeld);
+        }
+        self.take_back(RecordKind::Revoked, Reason::Revoked, Some((turn.session, reason)));
+        self.pass_on(turn.skip, effects);
+        Answer::Done
+    }
+
+    fn record(&mut self, kind: RecordKind, id: SessionId, token: FencingToken, bytes: u64) {
+        self.record_by(kind, id, token, bytes, None);
+    }
+
+    fn record_by(
+        &mut self,
+        kind: RecordKind,
+        id: SessionId,
+        token: FencingToken,
+        bytes: u64,
+        by: Option<(SessionId, &str)>,
+    ) {
+        let nobody = ClientInfo::default();
+        let client = |id| self.sessions.get(&id).map_or(&nobody, |session| &session.client);
+        self.history.record(&Happening {
+            at_ms: self.now_ms,
+            kind,
+            token,
+            session: id,
+            client: client(id),
+            bytes,
+            revocation: by.map(|(by, reason)| (by, client(by), reason)),
+        });
     }
 
     fn leave(&mut self, id: SessionId) {
@@ -271,9 +344,10 @@ impl Machine {
 
     /// What a session is told that acts under a token that is not the holder's.
     fn refusal(&self, turn: &Turn<'_>) -> Answer {
-        let lost = self.sessions.get(&turn.session).and_then(|session| session.lost);
-        let status =
-            if lost == Some(turn.token) { Status::LeaseExpired } else { Status::NotHolder };
-        Answer::Refused(status, Reason::None)
+        let (status, reason) = match self.sessions.get(&turn.session) {
+            Some(session) => session.refusal(turn.token),
+            None => (Status::SessionLost, Reason::None),
+        };
+        Answer::Refused(status, reason)
     }
 }

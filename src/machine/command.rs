@@ -42,12 +42,24 @@ pub enum Change {
 /// The requests that take a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
-    Acquire { try_only: bool },
+    Acquire {
+        try_only: bool,
+    },
     Cancel,
-    Stage { file: FileId, total: u32, offset: u32, data: Vec<u8> },
+    Stage {
+        file: FileId,
+        total: u32,
+        offset: u32,
+        data: Vec<u8>,
+    },
     Release,
     Abort,
     Close,
+    /// Take the lock away from whoever holds it under this token.
+    Revoke {
+        token: FencingToken,
+        reason: String,
+    },
 }
 
 /// Why a session is forgotten.

@@ -11,7 +11,7 @@ const EXACT_POSITIONS: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
     pub holder: Option<Holder>,
-    queue: BTreeMap<Ticket, SessionId>,
+    queue: BTreeMap<Ticket, Waiter>,
     next_ticket: Ticket,
 }
 
@@ -23,6 +23,14 @@ pub struct Holder {
     /// When it was granted, in milliseconds since the Unix epoch.
     pub since_ms: Millis,
     pub section: Section,
+}
+
+/// A place in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiter {
+    pub session: SessionId,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: Millis,
 }
 
 /// What a holder has staged.
@@ -60,10 +68,10 @@ pub struct Piece<'a> {
 
 impl Lock {
     /// Puts a session at the end of the queue.
-    pub fn enqueue(&mut self, session: SessionId) -> Ticket {
+    pub fn enqueue(&mut self, session: SessionId, now_ms: Millis) -> Ticket {
         let ticket = self.next_ticket;
         self.next_ticket = Ticket(ticket.0 + 1);
-        self.queue.insert(ticket, session);
+        self.queue.insert(ticket, Waiter { session, since_ms: now_ms });
         ticket
     }
 
@@ -74,12 +82,22 @@ impl Lock {
 
     /// Takes the first session out of the queue.
     pub fn pop(&mut self) -> Option<SessionId> {
-        self.queue.pop_first().map(|(_, session)| session)
+        self.queue.pop_first().map(|(_, waiter)| waiter.session)
     }
 
     /// Those who wait, first come first.
     pub fn waiters(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.queue.values().copied()
+        self.queue.values().map(|waiter| waiter.session)
+    }
+
+    /// The places in the queue from this ticket on.
+    pub fn queue_from(&self, ticket: Ticket) -> impl Iterator<Item = (Ticket, Waiter)> + '_ {
+        self.queue.range(ticket..).map(|(ticket, waiter)| (*ticket, *waiter))
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     pub fn is_waited_for(&self) -> bool {
@@ -108,6 +126,11 @@ impl Section {
     /// Bytes staged, those of an unfinished append included.
     pub fn bytes(&self) -> u64 {
         self.bytes + self.open.as_ref().map_or(0, |open| open.part.data.len() as u64)
+    }
+
+    /// Bytes of the appends that are whole.
+    pub fn whole_bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether this piece begins an append or continues the one that is open.

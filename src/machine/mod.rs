@@ -8,14 +8,17 @@
 
 mod apply;
 mod command;
+mod history;
 mod lock;
 mod session;
 
 pub use command::{Ask, Change, Command, Evicted};
-pub use lock::{Holder, Lock, Part, Section};
+pub use history::History;
+pub use lock::{Holder, Lock, Part, Section, Waiter};
 pub use session::{Answer, Session};
 
 use crate::limits::SESSIONS_MAX;
+use crate::protocol::inspect::What;
 use crate::protocol::{Op, Reason, Request, Status};
 use crate::types::{Attempt, FencingToken, FileId, LockId, Millis, RequestNumber, SessionId};
 use lock::Piece;
@@ -33,6 +36,7 @@ pub struct Machine {
     sessions: BTreeMap<SessionId, Session>,
     nonces: BTreeMap<u64, SessionId>,
     lock: Lock,
+    history: History,
 }
 
 /// What to do with a request.
@@ -52,6 +56,8 @@ pub enum Admission {
     Renewed,
     /// Published bytes of this file.
     Read { file: FileId, offset: u64, max: u32 },
+    /// A page of this.
+    Inspect { what: What, from: u64 },
     /// Not done; takes no number.
     Refuse(Status, Reason),
     /// Log and apply this; the answer comes with its effects.
@@ -101,8 +107,18 @@ impl Machine {
         self.sessions.iter().map(|(id, session)| (*id, session))
     }
 
+    /// How many sessions there are.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub fn lock(&self) -> &Lock {
         &self.lock
+    }
+
+    /// What has happened to the lock.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Bytes staged and not yet published.
@@ -186,7 +202,7 @@ impl Machine {
                 let (total, offset) = (*total, *offset);
                 let piece = Piece { attempt: request.attempt, file, total, offset, data };
                 match self.holder(request, session) {
-                    Err(status) => Admission::Refuse(status, Reason::None),
+                    Err((status, reason)) => Admission::Refuse(status, reason),
                     Ok(holder) if !holder.section.accepts(&piece) => {
                         Admission::Refuse(Status::InvalidArgument, Reason::None)
                     }
@@ -202,30 +218,43 @@ impl Machine {
             Op::Close => self.propose(request, Ask::Close),
             Op::Renew => match self.holder(request, session) {
                 Ok(_) => Admission::Renewed,
-                Err(status) => Admission::Refuse(status, Reason::None),
+                Err((status, reason)) => Admission::Refuse(status, reason),
             },
             Op::Read { file, offset, max } => match FileId::from_name(file, self.files) {
                 Some(file) => Admission::Read { file, offset: *offset, max: *max },
                 None => Admission::Refuse(Status::FileNotFound, Reason::None),
             },
+            Op::Inspect { what, from } => match What::from_code(*what) {
+                Some(what) => Admission::Inspect { what, from: *from },
+                None => Admission::Refuse(Status::InvalidArgument, Reason::None),
+            },
+            Op::Revoke { token, reason } => match &self.lock.holder {
+                Some(holder) if holder.token == *token => {
+                    self.propose(request, Ask::Revoke { token: *token, reason: (*reason).into() })
+                }
+                _ => Admission::Refuse(Status::Refused, Reason::NotHeld),
+            },
         }
     }
 
     /// The holder, if the request acts under its token; otherwise why not.
-    fn holder(&self, request: &Request<'_>, session: &Session) -> Result<&Holder, Status> {
+    fn holder(
+        &self,
+        request: &Request<'_>,
+        session: &Session,
+    ) -> Result<&Holder, (Status, Reason)> {
         match &self.lock.holder {
             Some(holder) if holder.session == request.session && holder.token == request.token => {
                 Ok(holder)
             }
-            _ if session.lost == Some(request.token) => Err(Status::LeaseExpired),
-            _ => Err(Status::NotHolder),
+            _ => Err(session.refusal(request.token)),
         }
     }
 
     fn propose_as_holder(&self, request: &Request<'_>, session: &Session, ask: Ask) -> Admission {
         match self.holder(request, session) {
             Ok(_) => self.propose(request, ask),
-            Err(status) => Admission::Refuse(status, Reason::None),
+            Err((status, reason)) => Admission::Refuse(status, reason),
         }
     }
 

@@ -18,9 +18,9 @@ pub struct Session {
     pub answer: Answer,
     /// Its place in the queue while it waits.
     pub ticket: Option<Ticket>,
-    /// The token that was taken from it by expiry, until it acquires again: tells "your lease
-    /// expired" from "you never held the lock".
-    pub lost: Option<FencingToken>,
+    /// The token that was taken from it, by expiry or by an operator, until it acquires again:
+    /// tells "your lease expired" from "you never held the lock".
+    pub lost: Option<(FencingToken, Reason)>,
 }
 
 /// The stored answer to a session's last request.
@@ -37,5 +37,13 @@ pub enum Answer {
 impl Session {
     pub fn is_closed(&self) -> bool {
         self.answer == Answer::Disconnected
+    }
+
+    /// What the session is told when it acts under a token that is not the holder's.
+    pub fn refusal(&self, token: FencingToken) -> (Status, Reason) {
+        match self.lost {
+            Some((lost, reason)) if lost == token => (Status::LeaseExpired, reason),
+            _ => (Status::NotHolder, Reason::None),
+        }
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::protocol::ClientInfo;
+use crate::protocol::inspect::{Hash, RecordKind};
 use crate::types::Stamp;
 use proptest::prelude::*;
 
@@ -295,6 +296,93 @@ fn tokens_and_sessions_of_a_new_start_are_above_all_earlier_ones() {
     assert!(c2 > c1 && restarted.acquire(c2) > token);
 }
 
+fn kinds(machine: &Machine) -> Vec<RecordKind> {
+    machine.history().from(0).1.map(|record| record.kind).collect()
+}
+
+#[test]
+fn an_operator_takes_the_lock_away_and_everybody_can_read_why() {
+    let mut world = World::new();
+    let (c1, c2, operator) = (world.register(1), world.register(2), world.register(3));
+    let token = world.acquire(c1);
+    world.ask(c1, token, append("file_0", b"abc"));
+    world.ask(c2, FencingToken(0), WAIT);
+    let revoke = |token| Op::Revoke { token, reason: "stuck" };
+    let not_held = Answer::Refused(Status::Refused, Reason::NotHeld);
+    assert_eq!(world.ask(operator, FencingToken(0), revoke(FencingToken(9))), not_held);
+    assert_eq!(world.ask(operator, FencingToken(0), revoke(token)), Answer::Done);
+    assert!(matches!(world.answer(c2), Answer::Granted(_)), "the lock passes on");
+    assert_eq!(world.ask(operator, FencingToken(0), revoke(token)), not_held);
+    let revoked = Answer::Refused(Status::LeaseExpired, Reason::Revoked);
+    assert_eq!(world.ask(c1, token, Op::Release), revoked);
+    assert_eq!(world.ask(c1, token, Op::Renew), revoked);
+    assert_eq!(world.files[0], b"");
+    let records: Vec<_> = world.machine.history().from(3).1.collect();
+    assert_eq!((records[0].kind, records[0].token), (RecordKind::Revoked, token));
+    assert_eq!((records[0].session, records[0].bytes), (c1, 3));
+    let by = records[0].revocation.as_ref().unwrap();
+    assert_eq!((by.session, by.reason.as_str()), (operator, "stuck"));
+    assert_eq!(records[1].kind, RecordKind::Granted);
+}
+
+#[test]
+fn a_revocation_that_crosses_the_release_changes_nothing() {
+    let mut world = World::new();
+    let (c1, operator) = (world.register(1), world.register(2));
+    let token = world.acquire(c1);
+    let op = Op::Revoke { token, reason: "late" };
+    let request = request(operator, 2, 9, 0, op);
+    let Admission::Propose(late) = world.machine.admit(&request, Attempt(0), LIMIT) else {
+        panic!("not proposed")
+    };
+    assert_eq!(world.ask(c1, token, append("file_0", b"A")), Answer::Done);
+    assert_eq!(world.ask(c1, token, Op::Release), Answer::Done);
+    world.commit(late, &[]);
+    assert_eq!(world.answer(operator), Answer::Refused(Status::Refused, Reason::NotHeld));
+    assert_eq!(world.files[0], b"A");
+    use RecordKind::{Granted, Released, Started};
+    assert_eq!(kinds(&world.machine), [Started, Granted, Released]);
+}
+
+#[test]
+fn each_way_to_lose_or_give_back_the_lock_has_its_record() {
+    let mut world = World::new();
+    let ids: Vec<_> = (1..=5).map(|nonce| world.register(nonce)).collect();
+    let token = world.acquire(ids[0]);
+    world.ask(ids[0], token, append("file_0", b"ab"));
+    for id in &ids[1..] {
+        world.ask(*id, FencingToken(0), WAIT);
+    }
+    world.expire(&[ids[1]]);
+    let Answer::Granted(third) = world.answer(ids[2]) else { panic!() };
+    world.ask(ids[2], third, append("file_0", b"c"));
+    world.ask(ids[2], third, Op::Abort);
+    world.ask(ids[3], FencingToken(0), Op::Cancel);
+    let Answer::Granted(fifth) = world.answer(ids[4]) else { panic!() };
+    world.ask(ids[4], fifth, append("file_0", b"def"));
+    world.ask(ids[4], fifth, Op::Close);
+    world.acquire(ids[0]);
+    let gap = request(ids[0], 77, 9, 0, Op::Release);
+    assert!(matches!(world.deliver(&gap), Admission::Lost(_)));
+    let found: Vec<_> = world.machine.history().from(0).1.map(|r| (r.kind, r.bytes)).collect();
+    use RecordKind::*;
+    let expected = [
+        (Started, 0),
+        (Granted, 0),
+        (Expired, 2),
+        (Skipped, 0),
+        (Granted, 0),
+        (Aborted, 1),
+        (Granted, 0),
+        (Cancelled, 0),
+        (Granted, 0),
+        (Released, 3),
+        (Granted, 0),
+        (Evicted, 0),
+    ];
+    assert_eq!(found, expected);
+}
+
 /// What the property test does next; indices are taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Step {
@@ -303,6 +391,10 @@ enum Step {
         what: u8,
         file: u8,
         byte: u8,
+    },
+    /// An operator takes the lock away, or tries to under a token that is not the holder's.
+    Revoke {
+        is_stale: bool,
     },
     /// An earlier request arrives once more.
     Again {
@@ -319,6 +411,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(client, what, file, byte)| Step::Ask { client, what, file, byte }),
         2 => any::<usize>().prop_map(|which| Step::Again { which }),
         1 => (0..4usize).prop_map(|skip| Step::Expire { skip }),
+        1 => any::<bool>().prop_map(|is_stale| Step::Revoke { is_stale }),
     ]
 }
 
@@ -330,6 +423,8 @@ struct Model {
     staged: Vec<(usize, u8)>,
     files: [Vec<u8>; 3],
     last_token: FencingToken,
+    /// What the history should tell: what happened, to whom, how many bytes it was about.
+    history: Vec<(RecordKind, usize, usize)>,
 }
 
 impl Model {
@@ -338,10 +433,13 @@ impl Model {
         assert!(token > self.last_token, "a token came again");
         self.last_token = token;
         self.holder = Some((client, token));
+        self.history.push((RecordKind::Granted, client, 0));
     }
 
-    fn free(&mut self, publishes: bool) {
-        self.holder = None;
+    fn free(&mut self, kind: RecordKind) {
+        let publishes = kind == RecordKind::Released;
+        let Some((client, _)) = self.holder.take() else { panic!("nobody holds") };
+        self.history.push((kind, client, self.staged.len()));
         for (file, byte) in self.staged.drain(..) {
             if publishes {
                 self.files[file].push(byte);
@@ -355,6 +453,7 @@ proptest! {
     fn the_machine_means_what_the_model_means(steps in prop::collection::vec(step(), 1..120)) {
         let mut world = World::new();
         let ids: Vec<SessionId> = (0..4).map(|n| world.register(n)).collect();
+        let operator = world.register(99);
         let mut tokens = [FencingToken(0); 4];
         let mut sent: Vec<(usize, u64, u32, FencingToken, u8, u8, u8)> = Vec::new();
         let mut model = Model::default();
@@ -416,15 +515,32 @@ proptest! {
                         }
                         8..=10 if holds => {
                             prop_assert_eq!(answer, Answer::Done);
-                            model.free(what != 10);
+                            model.free(match what {
+                                10 => RecordKind::Aborted,
+                                _ => RecordKind::Released,
+                            });
                         }
                         4..=10 => prop_assert!(matches!(admission, Admission::Refuse(..))),
                         _ => {
                             model.queue.retain(|waiter| *waiter != client);
                             if model.holder.is_some_and(|(holder, _)| holder == client) {
-                                model.free(false);
+                                model.free(RecordKind::Cancelled);
                             }
                         }
+                    }
+                }
+                Step::Revoke { is_stale } => {
+                    let held = model.holder.map_or(FencingToken(7), |(_, token)| token);
+                    let token = FencingToken(held.0 - u64::from(is_stale));
+                    let is_held = model.holder.is_some() && !is_stale;
+                    let op = Op::Revoke { token, reason: "why" };
+                    let answer = world.ask(operator, FencingToken(0), op);
+                    if is_held {
+                        prop_assert_eq!(answer, Answer::Done);
+                        model.free(RecordKind::Revoked);
+                    } else {
+                        let refused = Answer::Refused(Status::Refused, Reason::NotHeld);
+                        prop_assert_eq!(answer, refused);
                     }
                 }
                 Step::Again { which } => {
@@ -452,7 +568,10 @@ proptest! {
                     let skipped: Vec<usize> = model.queue.iter().copied().take(skip).collect();
                     let skip: Vec<SessionId> = skipped.iter().map(|c| ids[*c]).collect();
                     world.expire(&skip);
-                    model.free(false);
+                    model.free(RecordKind::Expired);
+                    for client in &skipped {
+                        model.history.push((RecordKind::Skipped, *client, 0));
+                    }
                     model.queue.retain(|waiter| !skipped.contains(waiter));
                 }
             }
@@ -470,6 +589,18 @@ proptest! {
             prop_assert_eq!(&world.files, &model.files.to_vec());
             prop_assert_eq!(world.machine.staged_bytes(), model.staged.len() as u64);
             states.push((world.log.len(), world.machine.clone()));
+        }
+        let (anchor, records) = world.machine.history().from(0);
+        let records: Vec<_> = records.collect();
+        prop_assert_eq!(records[0].kind, RecordKind::Started);
+        prop_assert_eq!(records.len(), model.history.len() + 1);
+        prop_assert_eq!(anchor, Hash::default());
+        for (record, (kind, client, bytes)) in records[1..].iter().zip(&model.history) {
+            prop_assert_eq!((record.kind, record.session), (*kind, ids[*client]));
+            prop_assert_eq!(record.bytes, *bytes as u64);
+        }
+        for pair in records.windows(2) {
+            prop_assert_eq!(pair[1].hash, pair[1].chained(pair[0].hash));
         }
         recovery_from_every_prefix_gives_the_state_then(&world.log, &states);
     }

@@ -28,6 +28,8 @@ pub enum Kind {
     Close,
     Renew,
     Read,
+    Inspect,
+    Revoke,
     Connected,
     Granted,
     Queued,
@@ -40,7 +42,7 @@ pub enum Kind {
 }
 
 /// The kinds of requests, as scripts and traces spell them.
-pub const REQUESTS: [(&str, Kind); 10] = [
+pub const REQUESTS: [(&str, Kind); 12] = [
     ("init", Kind::Init),
     ("acquire", Kind::Acquire),
     ("cancel", Kind::Cancel),
@@ -50,6 +52,8 @@ pub const REQUESTS: [(&str, Kind); 10] = [
     ("close", Kind::Close),
     ("renew", Kind::Renew),
     ("read", Kind::Read),
+    ("inspect", Kind::Inspect),
+    ("revoke", Kind::Revoke),
     ("other", Kind::Other),
 ];
 
@@ -139,6 +143,8 @@ fn request_kind(op: &Op<'_>) -> Kind {
         Op::Close => Kind::Close,
         Op::Renew => Kind::Renew,
         Op::Read { .. } => Kind::Read,
+        Op::Inspect { .. } => Kind::Inspect,
+        Op::Revoke { .. } => Kind::Revoke,
     }
 }
 

@@ -3,6 +3,10 @@
 //!
 //! The simulator runs this same code, so everything from outside is an argument.
 
+mod inspect;
+
+pub use inspect::{Page, encode as encode_page};
+
 use super::early::Early;
 use super::outbox::{Draft, Outbox};
 use super::watch::{Event, Watch};
@@ -11,6 +15,7 @@ use crate::limits::{ASK_AGAIN_MS_MAX, ASK_AGAIN_MS_STEP, SKIP_MAX};
 use crate::machine::{
     Admission, Answer, Change, Command, Effect, Evicted, FIRST_REQUEST, Machine, Session,
 };
+use crate::protocol::inspect::Counters;
 use crate::protocol::{Op, Outcome, Reason, Reply, Request, Status};
 use crate::types::{Attempt, FileId, LockId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal::Batch;
@@ -53,6 +58,12 @@ pub enum Action {
         offset: u64,
         max: u32,
     },
+    /// Complete the page, put it into the reply, send it.
+    Inspect {
+        to: SocketAddr,
+        reply: Reply<'static>,
+        page: Page,
+    },
 }
 
 #[derive(Debug)]
@@ -70,6 +81,8 @@ pub struct Core {
     settle_through: LogIndex,
     effects: Vec<Effect>,
     early: Early,
+    held: inspect::Held,
+    counters: Counters,
 }
 
 impl Core {
@@ -96,6 +109,8 @@ impl Core {
             settle_through: LogIndex(0),
             effects: Vec::new(),
             early: Early::default(),
+            held: inspect::Held::default(),
+            counters: Counters::default(),
         }
     }
 
@@ -163,11 +178,15 @@ impl Core {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
+        self.counters.requests += 1;
         let newest = self.hear(from, request, now);
         match self.machine.admit(request, newest, self.settings.section_limit) {
-            Admission::Ignore => {}
+            Admission::Ignore => self.counters.ignored += 1,
             Admission::Early => self.early.hold(request),
-            Admission::Repeat => self.repeat(request.session, now),
+            Admission::Repeat => {
+                self.counters.repeats += 1;
+                self.repeat(request.session, now);
+            }
             Admission::Registered(id) => {
                 let is_new = self.machine.session(id).is_some_and(|s| s.last == FIRST_REQUEST);
                 if is_new {
@@ -183,7 +202,11 @@ impl Core {
                 let reply = direct(request, Outcome::Data { length: 0, data: &[] });
                 actions.push(Action::Read { to: from, reply, file, offset, max });
             }
+            Admission::Inspect { what, from: first } => {
+                self.inspect(from, request, what, first, now, actions);
+            }
             Admission::Refuse(status, reason) => {
+                self.counters.refused += 1;
                 let reply = direct(request, refused(status, reason));
                 actions.push(Action::Send { to: from, reply });
             }
@@ -213,7 +236,8 @@ impl Core {
     /// The next job for the disk.
     pub fn poll_job(&mut self) -> Option<Job> {
         let is_settling = self.engine.marks().published < self.settle_through;
-        self.engine.poll_job(is_settling || self.outbox.wants_stable())
+        let is_waited_for = self.outbox.wants_stable() || !self.held.is_empty();
+        self.engine.poll_job(is_settling || is_waited_for)
     }
 
     pub fn handle_written(
@@ -336,6 +360,7 @@ impl Core {
             Effect::Ended { session } => {
                 self.watch.forget(session);
                 self.early.forget(session);
+                self.held.forget(session);
             }
         }
     }
@@ -445,6 +470,7 @@ impl Core {
         if self.engine.has_failed() {
             return;
         }
+        self.flush_held(actions);
         while let Some(draft) = self.outbox.pop(self.engine.marks()) {
             let Some(contact) = self.watch.contact(draft.session) else { continue };
             let lease = self.watch.lease_ms(draft.session);

@@ -74,6 +74,8 @@ pub struct Store<D: Disk = RealDisk> {
     synced: AtomicU64,
     checkpointed: AtomicU64,
     is_checkpointing: AtomicBool,
+    /// As of the last write or checkpoint: whoever asks must not wait for a write.
+    log_bytes: AtomicU64,
 }
 
 /// Locks the data directory against other servers for as long as the result lives.
@@ -169,6 +171,7 @@ impl<D: Disk> Store<D> {
             synced: AtomicU64::new(found.last.0),
             checkpointed: AtomicU64::new(after.0),
             is_checkpointing: AtomicBool::new(false),
+            log_bytes: AtomicU64::new(writer.bytes()),
             disk,
             private,
             data,
@@ -182,6 +185,7 @@ impl<D: Disk> Store<D> {
         let mut writer = lock(&self.writer);
         let ending = ending_of("write the log", writer.write(batch, self.synced()));
         *lock(&self.sync_handle) = writer.sync_handle();
+        self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
         ending
     }
 
@@ -216,6 +220,21 @@ impl<D: Disk> Store<D> {
     pub fn read(&self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<(usize, u64)> {
         let size = self.data.size(file);
         Ok((self.data.read(file, offset, buf)?, size))
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &Path {
+        self.private.parent().unwrap_or(&self.private)
+    }
+
+    /// Bytes of all data files together.
+    pub fn published_bytes(&self) -> u64 {
+        self.data.sizes().iter().sum()
+    }
+
+    /// Bytes of the write-ahead log.
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes free on the disk; unknown counts as plenty.
@@ -262,9 +281,12 @@ impl<D: Disk> Store<D> {
         self.data.sync()?;
         write_state(&self.disk, &self.private, through, &state)?;
         self.checkpointed.fetch_max(through.0, Ordering::Relaxed);
-        let freed = lock(&self.writer)
+        let mut writer = lock(&self.writer);
+        let freed = writer
             .remove_through(through)
             .map_err(|source| OpenError::Io { path: self.private.clone(), source })?;
+        self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
+        drop(writer);
         info!(through = through.0, freed, "checkpoint");
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! One OS thread per request: threads that share the socket, one that keeps the deadlines.
 
-use super::core::{Action, Core, Now};
+use super::core::{Action, Core, Now, Page, encode_page};
 use super::{Clock, Error, Store};
 use crate::engine::solo::Job;
-use crate::limits::{DATAGRAM_MAX, READ_MAX};
+use crate::limits::{DATAGRAM_MAX, NAME_MAX, READ_MAX};
+use crate::protocol::inspect::ServerStatus;
 use crate::protocol::{Outcome, Reason, Reply};
 use crate::sync::Spin;
 use crate::types::Millis;
@@ -274,6 +275,14 @@ impl Server {
                 }
                 self.send(to, &reply, bytes);
             }
+            Action::Inspect { to, reply, page } => {
+                let (next, page) = match page {
+                    Page::Whole { next, bytes } => (next, bytes),
+                    Page::Status(status) => (0, encode_page(&self.complete(*status))),
+                };
+                let outcome = Outcome::Data { length: next, data: &page };
+                self.send(to, &Reply { outcome, ..reply }, bytes);
+            }
             Action::Read { to, reply, file, offset, max } => {
                 let mut buffer = [0; READ_MAX];
                 let wanted = &mut buffer[..READ_MAX.min(max as usize)];
@@ -287,6 +296,17 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Adds what the core does not know.
+    fn complete(&self, mut status: ServerStatus) -> ServerStatus {
+        let dir = self.store.dir();
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        status.data_dir = wire::clip(&dir.to_string_lossy(), NAME_MAX).to_owned();
+        status.published_bytes = self.store.published_bytes();
+        status.log_bytes = self.store.log_bytes();
+        status.counters.malformed = self.malformed.load(Ordering::Relaxed);
+        status
     }
 
     fn send(&self, to: SocketAddr, reply: &Reply<'_>, bytes: &mut Vec<u8>) {

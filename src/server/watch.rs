@@ -212,6 +212,20 @@ impl Watch {
         }
     }
 
+    /// How long ago a session was heard; none if not since the start of the server.
+    pub fn heard_ms_ago(&self, session: SessionId, now: Millis) -> Option<u64> {
+        self.contacts.get(&session).map(|contact| now.0.saturating_sub(contact.heard.0))
+    }
+
+    /// How long the hold still lasts, and whether its holder has been told that its turn has come
+    /// and has not been heard since.
+    pub fn hold_left(&self, now: Millis) -> (u64, bool) {
+        let hold = self.hold.as_ref();
+        hold.map_or((0, false), |hold| {
+            (hold.until.0.saturating_sub(now.0), hold.reminder.is_some())
+        })
+    }
+
     /// Somebody waits: makes sure that the holder's lease is watched. Returns whether it has run
     /// out already.
     pub fn watch_hold(&mut self, now: Millis) -> Option<Event> {

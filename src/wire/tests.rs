@@ -97,6 +97,7 @@ fn golden_requests() -> Vec<(Request<'static>, Vec<u8>)> {
         .with(&[2, 2, 0, 0])
         .with(b"h1\xC3\xBC")
         .with(&[0; 60]);
+    let revoke = Op::Revoke { token: FencingToken(0x5152), reason: "stück" };
     let append =
         Op::Append { file: b"file_7", total: 0x0102_0304, offset: 5, window: 9, data: b"abc" };
     vec![
@@ -116,6 +117,11 @@ fn golden_requests() -> Vec<(Request<'static>, Vec<u8>)> {
             request(0xA1A2, 0, Op::Read { file: b"file_7", offset: 0x0203, max: 1024 }),
             head(9, 0).u64(0x0203).u32(1024).with(&[6, 0, 0, 0]).with(b"file_7").sealed(),
         ),
+        (
+            request(0xA1A2, 0, Op::Inspect { what: 3, from: 0x0203 }),
+            head(10, 0).u64(0x0203).with(&[3, 0, 0, 0, 0, 0, 0, 0]).sealed(),
+        ),
+        (request(0xA1A2, 3, revoke), head(11, 3).u64(0x5152).with("stück".as_bytes()).sealed()),
     ]
 }
 
@@ -190,7 +196,7 @@ fn a_datagram_of_another_length_protocol_or_version_is_malformed() {
     assert_eq!(decode_request(&vec![0; DATAGRAM_MAX + 1]), Err(Malformed::Length));
     assert_eq!(decode_request(&resealed(good.clone(), 0, b'C')), Err(Malformed::Magic));
     assert_eq!(decode_request(&resealed(good.clone(), 2, 2)), Err(Malformed::Version));
-    assert_eq!(decode_request(&resealed(good, 3, 10)), Err(Malformed::Kind));
+    assert_eq!(decode_request(&resealed(good, 3, 12)), Err(Malformed::Kind));
 }
 
 #[test]
@@ -217,13 +223,13 @@ fn requests_and_replies_are_never_taken_for_each_other() {
 #[test]
 fn a_body_shorter_or_longer_than_its_kind_is_malformed() {
     let kinds = [kind::ACQUIRE, kind::CANCEL, kind::RELEASE, kind::ABORT, kind::CLOSE, kind::RENEW];
-    for kind in kinds.into_iter().chain([kind::READ, kind::INIT]) {
+    for kind in kinds.into_iter().chain([kind::READ, kind::INIT, kind::INSPECT]) {
         let mut longer = golden_request(kind);
         longer.push(0);
         seal(&mut longer);
         assert_eq!(decode_request(&longer), Err(Malformed::Length), "{kind}");
     }
-    for kind in [kind::INIT, kind::ACQUIRE, kind::APPEND, kind::READ] {
+    for kind in [kind::INIT, kind::ACQUIRE, kind::APPEND, kind::READ, kind::INSPECT, kind::REVOKE] {
         let mut shorter = golden_request(kind)[..HEADER_LEN + 4].to_vec();
         seal(&mut shorter);
         assert_eq!(decode_request(&shorter), Err(Malformed::Length), "{kind}");
@@ -254,6 +260,8 @@ fn a_field_out_of_its_range_is_malformed() {
         resealed(golden_request(kind::ACQUIRE), 52, 1),
         resealed(golden_request(kind::APPEND), 59, 1),
         resealed(golden_request(kind::READ), 61, 1),
+        resealed(golden_request(kind::INSPECT), 57, 1),
+        resealed(golden_request(kind::REVOKE), 56, 0xFF),
         // Text that is too long, not UTF-8, or not followed by zeros.
         resealed(golden_request(kind::INIT), 60, 64),
         resealed(golden_request(kind::INIT), 66, 0xFF),
@@ -282,7 +290,7 @@ fn a_field_out_of_its_range_is_malformed() {
         resealed(golden_reply(kind::GRANTED), 44, 1),
         resealed(golden_reply(kind::REFUSED), 44, 0),
         resealed(golden_reply(kind::GRANTED), 45, 1),
-        resealed(golden_reply(kind::REFUSED), 45, 5),
+        resealed(golden_reply(kind::REFUSED), 45, 7),
         resealed(golden_reply(kind::GRANTED), 46, 2),
         resealed(golden_reply(kind::GRANTED), 47, 1),
         resealed(golden_reply(kind::CONNECTED), 60, b'?'),
@@ -321,6 +329,20 @@ fn long_texts_of_a_client_are_cut_at_a_character() {
 }
 
 #[test]
+fn a_reason_is_cut_by_the_sender_and_never_taken_longer() {
+    let reason = "é".repeat(101);
+    let op = Op::Revoke { token: FencingToken(1), reason: &reason };
+    let mut bytes = encoded_request(&request(1, 0, op));
+    let Ok(Request { op: Op::Revoke { reason, .. }, .. }) = decode_request(&bytes) else {
+        panic!("not a Revoke");
+    };
+    assert_eq!(reason, "é".repeat(100));
+    bytes.push(b'x');
+    seal(&mut bytes);
+    assert_eq!(decode_request(&bytes), Err(Malformed::Length));
+}
+
+#[test]
 fn the_longest_piece_fills_a_datagram() {
     let (file, data) = (vec![b'f'; NAME_MAX], vec![b'd'; piece_max(NAME_MAX)]);
     let total = data.len() as u32;
@@ -333,6 +355,7 @@ fn the_longest_piece_fills_a_datagram() {
 struct Parts {
     numbers: [u64; 5],
     small: [u32; 4],
+    reason: String,
     name: Vec<u8>,
     data: Vec<u8>,
     texts: [String; 3],
@@ -343,14 +366,16 @@ fn parts() -> impl Strategy<Value = Parts> {
     (
         any::<[u64; 5]>(),
         any::<[u32; 4]>(),
+        "\\PC{0,50}",
         prop::collection::vec(any::<u8>(), 0..=NAME_MAX),
         prop::collection::vec(any::<u8>(), 0..=piece_max(NAME_MAX)),
         prop::array::uniform3("\\PC{0,15}"),
         any::<bool>(),
     )
-        .prop_map(|(numbers, small, name, data, texts, flag)| Parts {
+        .prop_map(|(numbers, small, reason, name, data, texts, flag)| Parts {
             numbers,
             small,
+            reason,
             name,
             data,
             texts,
@@ -378,6 +403,8 @@ fn any_request(parts: &Parts, kind: usize) -> Request<'_> {
         5 => Op::Abort,
         6 => Op::Close,
         7 => Op::Renew,
+        8 => Op::Inspect { what: a as u8, from: nonce },
+        9 => Op::Revoke { token: FencingToken(nonce), reason: &parts.reason },
         _ => Op::Read { file: &parts.name, offset: nonce, max: a },
     };
     let session = if kind == 0 { 0 } else { session.max(1) };
@@ -404,7 +431,7 @@ fn any_reply(parts: &Parts, kind: usize) -> Reply<'_> {
         5 => Outcome::Data { length, data: &parts.data[..parts.data.len().min(READ_MAX)] },
         _ => Outcome::Refused {
             status: Status::ALL[1 + a as usize % 13],
-            reason: Reason::from_code((c % 5) as u8).unwrap(),
+            reason: Reason::from_code((c % 7) as u8).unwrap(),
         },
     };
     Reply {
@@ -419,7 +446,7 @@ fn any_reply(parts: &Parts, kind: usize) -> Reply<'_> {
 
 proptest! {
     #[test]
-    fn requests_survive_the_round_trip(parts in parts(), kind in 0..9usize) {
+    fn requests_survive_the_round_trip(parts in parts(), kind in 0..11usize) {
         let request = any_request(&parts, kind);
         let bytes = encoded_request(&request);
         prop_assert!(bytes.len() <= DATAGRAM_MAX);

@@ -95,6 +95,8 @@ fn messages() -> Vec<Vec<u8>> {
         Op::Close,
         Op::Renew,
         Op::Read { file, offset: 0, max: 100 },
+        Op::Inspect { what: 3, from: 1 },
+        Op::Revoke { token: FencingToken(1), reason: "stuck" },
     ];
     let replies = [
         Outcome::Connected { client_id: 1 },

@@ -101,6 +101,7 @@ impl Exchange {
         if let Some((Status::SessionLost, _)) = refusal {
             return self.lose_session();
         }
+        self.is_revoked = refusal == Some((LeaseExpired, Reason::Revoked));
         self.note_lock(&flight, reply, piece);
         let Some(call) = self.call else { return };
         match (call.step, refusal) {
@@ -180,6 +181,11 @@ impl Exchange {
                 self.read_data.extend_from_slice(data);
                 self.finish(Ok(Answer::Read { length: *length }));
             }
+            (Kind::Inspect { .. }, Outcome::Data { length, data }) => {
+                self.read_data.clear();
+                self.read_data.extend_from_slice(data);
+                self.finish(Ok(Answer::Page { next: *length }));
+            }
             _ => self.finish(Ok(Answer::Done)),
         }
     }
@@ -254,8 +260,10 @@ impl Exchange {
 
     /// No answer came in the time given.
     pub(super) fn give_up(&mut self, call: CallState) {
-        let is_not_done = matches!(call.wish, Wish::Connect | Wish::Renew | Wish::Read { .. })
-            || call.step == Step::Settling;
+        let is_not_done = matches!(
+            call.wish,
+            Wish::Connect | Wish::Renew | Wish::Read { .. } | Wish::Inspect { .. }
+        ) || call.step == Step::Settling;
         self.finish(Err(if is_not_done { Error::Unavailable } else { Error::TimedOut }));
     }
 

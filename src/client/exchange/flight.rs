@@ -2,6 +2,8 @@
 
 use super::Exchange;
 use crate::client::call::{Call, Patience};
+use crate::limits::READ_MAX;
+use crate::protocol::inspect::What;
 use crate::protocol::{Op, Outcome, Request};
 use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use crate::wire;
@@ -29,6 +31,8 @@ pub(super) enum Kind {
     Abort,
     Renew,
     Read { offset: u64, max: u32 },
+    Inspect { what: What, from: u64 },
+    Revoke { token: FencingToken },
     Close,
 }
 
@@ -81,13 +85,15 @@ impl Kind {
             Wish::Abort => Kind::Abort,
             Wish::Renew => Kind::Renew,
             Wish::Read { offset, max } => Kind::Read { offset, max },
+            Wish::Inspect { what, from } => Kind::Inspect { what, from },
+            Wish::Revoke { token } => Kind::Revoke { token },
             Wish::Close => Kind::Close,
         }
     }
 
     /// Whether the request never takes its number: the next call need not know its answer.
     pub(super) fn changes_nothing(self) -> bool {
-        matches!(self, Kind::Renew | Kind::Read { .. })
+        matches!(self, Kind::Renew | Kind::Read { .. } | Kind::Inspect { .. })
     }
 
     /// Whether `outcome` can be an answer to this kind of request.
@@ -100,12 +106,19 @@ impl Kind {
             Outcome::Queued { .. } => self == Kind::Acquire { try_only: false },
             Outcome::Done { .. } => matches!(
                 self,
-                Kind::Cancel | Kind::Append { .. } | Kind::Release | Kind::Abort | Kind::Renew
+                Kind::Cancel
+                    | Kind::Append { .. }
+                    | Kind::Release
+                    | Kind::Abort
+                    | Kind::Renew
+                    | Kind::Revoke { .. }
             ),
             Outcome::Disconnected => self == Kind::Close,
-            Outcome::Data { data, .. } => {
-                matches!(self, Kind::Read { max, .. } if data.len() <= max as usize)
-            }
+            Outcome::Data { data, .. } => match self {
+                Kind::Read { max, .. } => data.len() <= max as usize,
+                Kind::Inspect { .. } => data.len() <= READ_MAX,
+                _ => false,
+            },
             Outcome::Refused { .. } => true,
         }
     }
@@ -121,6 +134,8 @@ pub(super) enum Wish {
     Abort,
     Renew,
     Read { offset: u64, max: u32 },
+    Inspect { what: What, from: u64 },
+    Revoke { token: FencingToken },
     Close,
 }
 
@@ -139,6 +154,11 @@ impl Wish {
             Call::Read { file, offset, max } => {
                 payload.set(file, &[]);
                 Wish::Read { offset, max }
+            }
+            Call::Inspect { what, from } => Wish::Inspect { what, from },
+            Call::Revoke { token, reason } => {
+                payload.set(&[], reason.as_bytes());
+                Wish::Revoke { token }
             }
             Call::Close => Wish::Close,
         }
@@ -168,6 +188,12 @@ impl Exchange {
             Kind::Abort => Op::Abort,
             Kind::Renew => Op::Renew,
             Kind::Read { offset, max } => Op::Read { file, offset, max },
+            Kind::Inspect { what, from } => Op::Inspect { what: what as u8, from },
+            Kind::Revoke { token } => {
+                // It came as text.
+                let reason = str::from_utf8(&self.sent.data).unwrap_or_default();
+                Op::Revoke { token, reason }
+            }
             Kind::Close => Op::Close,
         };
         let request = Request {

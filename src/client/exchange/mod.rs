@@ -79,6 +79,8 @@ pub struct Exchange {
     lease: Arc<LeaseView>,
     /// Acknowledged appends are lost and the program does not know yet.
     owes_expiry: bool,
+    /// The last answer said that an operator has taken the lock away.
+    is_revoked: bool,
 
     flight: Option<Flight>,
     window: Window,
@@ -161,6 +163,7 @@ impl Exchange {
             held: Held::default(),
             lease: Arc::default(),
             owes_expiry: false,
+            is_revoked: false,
             flight: None,
             window: Window::new(),
             rtt: Rtt::new(config.seed),
@@ -275,6 +278,11 @@ impl Exchange {
     /// The bytes that the last [`Call::Read`] brought.
     pub fn read_data(&self) -> &[u8] {
         &self.read_data
+    }
+
+    /// Whether it was by an operator that the last call found the lock taken away.
+    pub fn is_revoked(&self) -> bool {
+        self.is_revoked
     }
 
     /// The token under which the lock is held, as far as the client knows.

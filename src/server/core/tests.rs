@@ -1,5 +1,6 @@
 use super::*;
 use crate::protocol::ClientInfo;
+use crate::protocol::inspect::{HistoryPage, LockPage, RecordKind, Revocation, ServerStatus, What};
 use crate::types::{FencingToken, RequestNumber, Stamp};
 use std::net::Ipv4Addr;
 
@@ -12,6 +13,8 @@ struct Stage {
     now: u64,
     sent: Vec<(SocketAddr, Reply<'static>)>,
     published: Vec<u8>,
+    /// Pages that were sent, and from where the next goes on.
+    pages: Vec<(u64, Vec<u8>)>,
 }
 
 /// A client that knows what an exchange would know.
@@ -37,6 +40,7 @@ impl Stage {
             now: 1,
             sent: Vec::new(),
             published: Vec::new(),
+            pages: Vec::new(),
         };
         stage.core.boot(2, now, &mut Vec::new());
         stage.core.settle();
@@ -50,8 +54,15 @@ impl Stage {
 
     fn collect(&mut self, actions: Vec<Action>) {
         for action in actions {
-            if let Action::Send { to, reply } = action {
-                self.sent.push((to, reply));
+            match action {
+                Action::Send { to, reply } => self.sent.push((to, reply)),
+                Action::Inspect { page: Page::Whole { next, bytes }, .. } => {
+                    self.pages.push((next, bytes));
+                }
+                Action::Inspect { page: Page::Status(status), .. } => {
+                    self.pages.push((0, encode_page(&status)));
+                }
+                Action::Read { .. } => {}
             }
         }
     }
@@ -149,6 +160,21 @@ impl Stage {
         self.run_disk();
         assert!(matches!(self.heard(&mut client)[..], [Outcome::Connected { .. }]));
         client
+    }
+
+    /// A page, by the number of what it shows.
+    fn look<T: serde::de::DeserializeOwned>(
+        &mut self,
+        client: &mut Client,
+        what: What,
+        from: u64,
+    ) -> (T, u64) {
+        client.attempt += 1;
+        self.deliver(client, Op::Inspect { what: what as u8, from });
+        self.run_disk();
+        let (next, bytes) = self.pages.pop().expect("no page came");
+        assert!(bytes.len() <= crate::limits::READ_MAX);
+        (postcard::from_bytes(&bytes).unwrap(), next)
     }
 
     fn ask(&mut self, client: &mut Client, op: Op<'_>) -> Vec<Outcome<'static>> {
@@ -510,4 +536,155 @@ fn restart_keeps_holder_token_queue_and_section_and_leases_start_anew() {
     c2.number -= 1;
     c2.attempt -= 1;
     assert!(is_granted(&stage.ask(&mut c2, WAIT)));
+}
+
+#[test]
+fn operator_sees_the_holder_the_queue_and_the_time_left() {
+    let mut stage = Stage::new();
+    let (mut c1, mut c2, mut operator) = (stage.client(1), stage.client(2), stage.client(3));
+    stage.ask(&mut c1, WAIT);
+    stage.ask(&mut c1, append(b"abc"));
+    stage.pass(100);
+    stage.ask(&mut c2, WAIT);
+    stage.pass(200);
+    let (page, next) = stage.look::<LockPage>(&mut operator, What::Lock, 0);
+    assert_eq!((page.waiting, next), (1, 0));
+    let holder = page.holder.unwrap();
+    assert_eq!((holder.session, holder.token), (c1.session, c1.token));
+    assert_eq!((holder.lease_left_ms, holder.is_called), (LEASE - 300, false));
+    assert_eq!((holder.staged_bytes, holder.heard_ms_ago), (3, Some(300)));
+    assert_eq!(page.now_ms.0 - holder.since_ms.0, 300);
+    let waiter = &page.waiters[0];
+    assert_eq!((waiter.session, waiter.heard_ms_ago), (c2.session, Some(200)));
+    assert_eq!(page.now_ms.0 - waiter.since_ms.0, 200);
+    stage.pass(LEASE - 300);
+    let (page, _) = stage.look::<LockPage>(&mut operator, What::Lock, 0);
+    let holder = page.holder.unwrap();
+    assert_eq!((holder.session, holder.is_called), (c2.session, true), "told, not heard since");
+    let (status, _) = stage.look::<ServerStatus>(&mut operator, What::Status, 0);
+    assert_eq!((status.sessions, status.waiters, status.token), (3, 0, holder.token));
+    assert_eq!((status.lease_ms, status.epoch, status.staged_bytes), (LEASE, 1, 0));
+    assert_eq!(status.recorded[RecordKind::Granted as usize], 2);
+    assert_eq!(status.recorded[RecordKind::Expired as usize], 1);
+    assert_eq!(status.counters.requests, 9);
+}
+
+#[test]
+fn a_long_queue_comes_in_pages_of_whole_waiters() {
+    let mut stage = Stage::new();
+    let mut clients: Vec<Client> = (1..60).map(|port| stage.client(port)).collect();
+    for client in &mut clients {
+        stage.ask(client, WAIT);
+    }
+    let mut operator = stage.client(99);
+    let (mut seen, mut from, mut pages) = (Vec::new(), 0, 0);
+    loop {
+        let (page, next) = stage.look::<LockPage>(&mut operator, What::Lock, from);
+        assert_eq!(page.waiting, 58);
+        assert_eq!(page.holder.is_some(), from == 0);
+        seen.extend(page.waiters.into_iter().map(|waiter| waiter.session));
+        pages += 1;
+        if next == 0 {
+            break;
+        }
+        from = next;
+    }
+    assert!(pages > 1);
+    assert_eq!(seen, clients[1..].iter().map(|client| client.session).collect::<Vec<_>>());
+}
+
+#[test]
+fn history_is_told_when_it_is_stable_and_in_pages() {
+    let mut stage = Stage::new();
+    let (mut c1, mut operator) = (stage.client(1), stage.client(2));
+    stage.ask(&mut c1, WAIT);
+    operator.attempt += 1;
+    stage.deliver(&operator, Op::Inspect { what: What::History as u8, from: 0 });
+    assert!(stage.pages.is_empty(), "the grant is written, not stable");
+    let flush = stage.flush_job();
+    // Asked again: the page that is held already goes to where the question came from.
+    stage.now += 1;
+    stage.deliver(&operator, Op::Inspect { what: What::History as u8, from: 0 });
+    stage.end_flush(flush, Ending::Done);
+    assert_eq!(stage.pages.len(), 1);
+    stage.pages.clear();
+    stage.ask(&mut c1, Op::Abort);
+    for _ in 0..100 {
+        stage.ask(&mut c1, WAIT);
+        stage.ask(&mut c1, Op::Abort);
+    }
+    let (mut from, mut previous, mut count) = (0, crate::protocol::inspect::Hash::default(), 0);
+    loop {
+        let (page, next) = stage.look::<HistoryPage>(&mut operator, What::History, from);
+        assert_eq!((page.oldest, page.newest, page.anchor), (1, 203, previous));
+        if page.records.is_empty() {
+            assert_eq!((from, next), (204, 204));
+            break;
+        }
+        for record in page.records {
+            assert_eq!(record.hash, record.chained(previous));
+            previous = record.hash;
+            count += 1;
+        }
+        from = next;
+    }
+    assert_eq!(count, 203);
+}
+
+#[test]
+fn the_longest_texts_fit_a_page() {
+    let mut stage = Stage::new();
+    let text = "x".repeat(crate::limits::CLIENT_TEXT_MAX);
+    let info = ClientInfo { host: text.clone(), user: text.clone(), program: text, pid: u32::MAX };
+    let mut clients = Vec::new();
+    for port in 1..=3 {
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (session, token) = (SessionId(0), FencingToken(0));
+        let mut client = Client { addr, session, number: 1, attempt: 1, token };
+        stage.deliver(&client, Op::Init { nonce: port.into(), client: info.clone() });
+        stage.run_disk();
+        stage.heard(&mut client);
+        clients.push(client);
+    }
+    let [mut c1, mut c2, mut c3] = <[Client; 3]>::try_from(clients).ok().unwrap();
+    stage.ask(&mut c1, WAIT);
+    stage.ask(&mut c2, WAIT);
+    let (page, _) = stage.look::<LockPage>(&mut c3, What::Lock, 0);
+    assert_eq!((page.holder.unwrap().client, &page.waiters[0].client), (info.clone(), &info));
+    let reason = "y".repeat(crate::limits::REASON_TEXT_MAX);
+    let revoke = Op::Revoke { token: c1.token, reason: &reason };
+    c3.attempt += 1;
+    assert_eq!(stage.ask(&mut c3, revoke), [DONE]);
+    let (page, _) = stage.look::<HistoryPage>(&mut c3, What::History, 3);
+    let client = info.clone();
+    let expected = Revocation { session: c3.session, client, reason: reason.clone() };
+    assert_eq!(page.records[0].revocation, Some(expected));
+}
+
+#[test]
+fn what_is_not_there_to_be_seen_is_refused() {
+    let mut stage = Stage::new();
+    let mut c1 = stage.client(1);
+    let refused = Outcome::Refused { status: Status::InvalidArgument, reason: Reason::None };
+    assert_eq!(stage.ask(&mut c1, Op::Inspect { what: 200, from: 0 }), [refused]);
+}
+
+#[test]
+fn a_revocation_is_executed_once_and_tells_the_holder() {
+    let mut stage = Stage::new();
+    let (mut c1, mut operator) = (stage.client(1), stage.client(2));
+    stage.ask(&mut c1, WAIT);
+    stage.ask(&mut c1, append(b"A"));
+    let revoke = Op::Revoke { token: c1.token, reason: "stuck" };
+    stage.deliver(&operator, revoke.clone());
+    stage.now += 1;
+    stage.deliver(&operator, revoke);
+    stage.run_disk();
+    assert_eq!(stage.heard(&mut operator), [DONE]);
+    let revoked = Outcome::Refused { status: Status::LeaseExpired, reason: Reason::Revoked };
+    assert_eq!(stage.ask(&mut c1, append(b"B")), [revoked]);
+    assert!(is_granted(&stage.ask(&mut c1, WAIT)));
+    assert_eq!(stage.ask(&mut c1, Op::Release), [DONE]);
+    assert_eq!(stage.published, b"");
+    assert_eq!(stage.core.machine().history().counts()[RecordKind::Revoked as usize], 1);
 }

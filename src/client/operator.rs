@@ -1,0 +1,60 @@
+//! What operators do with a connection: look at the server, and take the lock away.
+
+use super::call::{Answer, Call};
+use super::conn::Connection;
+use super::error::Error;
+use crate::limits::REASON_TEXT_MAX;
+use crate::protocol::inspect::{HistoryPage, LockPage, ServerStatus, What};
+use crate::types::{FencingToken, Ticket};
+use serde::de::DeserializeOwned;
+
+impl Connection {
+    /// How the server is.
+    pub fn server_status(&mut self) -> Result<ServerStatus, Error> {
+        self.page(What::Status, 0).map(|(status, _)| status)
+    }
+
+    /// Who waits for the lock, from a ticket on; from ticket 0 also who holds it. The second
+    /// value is the ticket from which the next page goes on, if there is one. Pages are taken one
+    /// after the other while the queue moves: nobody shows twice, but who came or left meanwhile
+    /// may show or not.
+    pub fn lock_page(&mut self, from: Ticket) -> Result<(LockPage, Option<Ticket>), Error> {
+        let (page, next) = self.page(What::Lock, from.0)?;
+        Ok((page, (next > 0).then_some(Ticket(next))))
+    }
+
+    /// What has happened to the lock, from a record's number on or the oldest that is kept. The
+    /// second value is the number from which the next page goes on, whether or not that record
+    /// exists already. What is told here no crash of the server takes back.
+    pub fn history_page(&mut self, from: u64) -> Result<(HistoryPage, u64), Error> {
+        self.page(What::History, from)
+    }
+
+    /// Takes the lock away from whoever holds it under `token`, for everybody to read why; the
+    /// section is discarded. The holder's next call gives [`Error::LeaseExpired`].
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when nobody holds the lock under that token,
+    /// [`Error::InvalidArgument`] when the reason is longer than 200 bytes.
+    pub fn revoke(&mut self, token: FencingToken, reason: &str) -> Result<(), Error> {
+        if reason.len() > REASON_TEXT_MAX {
+            return Err(Error::InvalidArgument(format!(
+                "a reason may have {REASON_TEXT_MAX} bytes, this one has {}",
+                reason.len()
+            )));
+        }
+        self.run(Call::Revoke { token, reason }).map(drop)
+    }
+
+    fn page<T: DeserializeOwned>(&mut self, what: What, from: u64) -> Result<(T, u64), Error> {
+        let Answer::Page { next } = self.run(Call::Inspect { what, from })? else {
+            return Err(Error::Internal("a look at the server brought no page".into()));
+        };
+        match postcard::from_bytes(self.read_data()) {
+            Ok(page) => Ok((page, next)),
+            Err(error) => Err(Error::Internal(format!(
+                "the server's page cannot be read ({error}): is it of another version?"
+            ))),
+        }
+    }
+}
