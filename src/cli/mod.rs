@@ -2,15 +2,22 @@
 //! file is the frame: the list of subcommands, and how an error becomes a line and an exit code.
 
 mod bench;
+mod chain;
 pub mod exit;
+mod history;
 mod manual;
 mod proxy;
+mod revoke;
+mod show;
+mod status;
+mod who;
+mod why;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::io;
 
-/// Work with a Baton server: read its files, check its log, make its network worse.
+/// Work with a Baton server: read its files, see who has the lock, make its network worse.
 ///
 /// `batond` is the server. Each command has its own `--help`.
 #[derive(Debug, Parser)]
@@ -25,7 +32,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(bench::BenchArgs),
+    History(history::HistoryArgs),
     Proxy(proxy::ProxyArgs),
+    Revoke(revoke::RevokeArgs),
+    Status(status::StatusArgs),
+    Who(who::WhoArgs),
+    Why(why::WhyArgs),
     /// Print a completion script for a shell
     Completions {
         shell: Shell,
@@ -51,7 +63,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Bench(args) => bench::run(args),
+        Command::History(args) => history::run(args),
         Command::Proxy(args) => proxy::run(args),
+        Command::Revoke(args) => revoke::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Who(args) => who::run(args),
+        Command::Why(args) => why::run(args),
         Command::Man(args) => manual::run(args),
     }
 }

@@ -90,6 +90,8 @@ impl Caller {
     /// The status of an error, after what else is left of it: the message and `errno`.
     fn report(&self, error: &Error) -> Status {
         match self.entry() {
+            // The connection has said it already, and by whom the lock was taken.
+            Ok(_) if matches!(error, Error::LeaseExpired) => {}
             Ok(entry) => entry.set_message(&error.to_string()),
             Err(_) => set_farewell(&error.to_string()),
         }

@@ -86,7 +86,7 @@ impl Entry {
             return Err(Error::Internal("an earlier call failed half-way".into()));
         };
         let outcome = body(&mut connection);
-        if outcome.is_ok() {
+        if matches!(outcome, Ok(()) | Err(Error::LeaseExpired)) {
             self.set_message(connection.last_message());
         }
         after(&connection);

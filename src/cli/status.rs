@@ -1,0 +1,137 @@
+//! `baton status`: how the server is.
+
+use super::show::{ShowArgs, connect, duration, failure, local_time, print_json, size, utc_time};
+use crate::protocol::inspect::{RecordKind, ServerStatus};
+use serde_json::{Map, Value, json};
+use std::io::{self, Write};
+
+/// Show how the server is: version, uptime, lock, queue, files, log, counters
+#[derive(clap::Args, Clone, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+pub fn run(args: StatusArgs) -> anyhow::Result<()> {
+    let server = &args.show.server;
+    let mut connection = connect(server)?;
+    let status = connection.server_status().map_err(|error| failure(server, error))?;
+    let addr = connection.send_addr().to_string();
+    // What was asked for is here.
+    let _ = connection.close();
+    if args.show.json {
+        return print_json(&as_json(&addr, &status));
+    }
+    let mut out = io::stdout().lock();
+    for (what, text) in lines(&addr, &status) {
+        writeln!(out, "{what:<11}{text}")?;
+    }
+    Ok(())
+}
+
+fn lines(addr: &str, status: &ServerStatus) -> Vec<(&'static str, String)> {
+    let lock = match status.token.0 {
+        0 => "free".to_owned(),
+        token => format!("held under token {token}, {} staged", size(status.staged_bytes)),
+    };
+    let durability = if status.is_synced { "sync" } else { "os" };
+    let counters = &status.counters;
+    let behind = status.log_last - status.log_published.min(status.log_last);
+    let recorded = RecordKind::ALL.into_iter().zip(status.recorded);
+    let recorded = recorded.filter(|(_, count)| *count > 0);
+    let recorded: Vec<String> =
+        recorded.map(|(kind, count)| format!("{} {count}", kind.word())).collect();
+    vec![
+        ("server", format!("{addr}, version {}", status.version)),
+        ("up", format!("{}, start {}", duration(status.uptime_ms.0), status.epoch)),
+        ("clock", local_time(status.now_ms)),
+        ("lock", format!("{lock}, {} waiting", status.waiters)),
+        ("sessions", status.sessions.to_string()),
+        (
+            "settings",
+            format!(
+                "durability {durability}, lease {}, session-ttl {}, section-limit {}",
+                duration(status.lease_ms),
+                duration(status.session_ttl_ms),
+                size(status.section_limit)
+            ),
+        ),
+        ("data", status.data_dir.clone()),
+        ("files", format!("{}, {} published", status.files, size(status.published_bytes))),
+        (
+            "log",
+            format!(
+                "{}, entry {}, {behind} not yet stable",
+                size(status.log_bytes),
+                status.log_last
+            ),
+        ),
+        (
+            "disk",
+            match status.room_bytes {
+                u64::MAX => "free space not known".to_owned(),
+                room => format!("{} free", size(room)),
+            },
+        ),
+        (
+            "requests",
+            format!(
+                "{}; repeated {}, late {}, refused {}; malformed datagrams {}",
+                counters.requests,
+                counters.repeats,
+                counters.ignored,
+                counters.refused,
+                counters.malformed
+            ),
+        ),
+        ("history", format!("{} records kept; ever: {}", status.records, recorded.join(", "))),
+    ]
+}
+
+fn as_json(addr: &str, status: &ServerStatus) -> Value {
+    let recorded: Map<String, Value> = RecordKind::ALL
+        .into_iter()
+        .zip(status.recorded)
+        .map(|(kind, count)| (kind.word().to_owned(), json!(count)))
+        .collect();
+    json!({
+        "schema": "baton.status/1",
+        "server": addr,
+        "version": status.version,
+        "epoch": status.epoch,
+        "now": utc_time(status.now_ms),
+        "uptime_ms": status.uptime_ms.0,
+        "sessions": status.sessions,
+        "lock": {
+            "token": (status.token.0 > 0).then_some(status.token.0),
+            "staged_bytes": status.staged_bytes,
+            "waiters": status.waiters,
+        },
+        "settings": {
+            "durability": if status.is_synced { "sync" } else { "os" },
+            "lease_ms": status.lease_ms,
+            "session_ttl_ms": status.session_ttl_ms,
+            "section_limit_bytes": status.section_limit,
+        },
+        "data": {
+            "directory": status.data_dir,
+            "files": status.files,
+            "published_bytes": status.published_bytes,
+            "room_bytes": (status.room_bytes < u64::MAX).then_some(status.room_bytes),
+        },
+        "log": {
+            "bytes": status.log_bytes,
+            "last": status.log_last,
+            "written": status.log_written,
+            "published": status.log_published,
+        },
+        "requests": {
+            "all": status.counters.requests,
+            "repeated": status.counters.repeats,
+            "late": status.counters.ignored,
+            "refused": status.counters.refused,
+            "malformed": status.counters.malformed,
+        },
+        "history": { "records": status.records, "ever": recorded },
+    })
+}
