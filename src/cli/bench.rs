@@ -70,6 +70,8 @@ enum Work {
     Section,
     /// An append without the lock, which the server refuses from memory: the rate of requests
     Refused,
+    /// Renewals of the lease by the first client; those of the others are refused from memory
+    Renew,
 }
 
 /// What one client has measured, in nanoseconds.
@@ -158,6 +160,9 @@ fn work(shared: &Shared, mut connection: Connection, number: usize) -> Result<Me
     let mut random = args.seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut measured = Measured::new();
     let interval = args.rate.map(|rate| Duration::from_secs_f64(args.clients as f64 / rate));
+    if args.work == Work::Renew && number == 0 {
+        connection.acquire()?;
+    }
     shared.start.wait();
     let mut due = Instant::now();
     if let Some(interval) = interval {
@@ -172,7 +177,8 @@ fn work(shared: &Shared, mut connection: Connection, number: usize) -> Result<Me
         let kept = is_measuring.then_some(&mut measured);
         let result = match args.work {
             Work::Section => section(args, &mut connection, &data, &mut random, kept),
-            Work::Refused => refused(&mut connection, &data, kept),
+            Work::Refused => small(kept, || connection.append("file_0", &data)),
+            Work::Renew => small(kept, || connection.renew()),
         };
         if let Err(error) = result {
             shared.is_over.store(true, Ordering::SeqCst);
@@ -215,15 +221,14 @@ fn section(
     Ok(())
 }
 
-fn refused(
-    connection: &mut Connection,
-    data: &[u8],
+/// A request that the server answers from memory, most often by refusing it.
+fn small(
     kept: Option<&mut Measured>,
+    request: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
     let begun = Instant::now();
-    match connection.append("file_0", data) {
-        Err(Error::NotHolder) => {}
-        Ok(()) => return Err(Error::Internal("an append without the lock was staged".into())),
+    match request() {
+        Ok(()) | Err(Error::NotHolder) => {}
         Err(error) => return Err(error),
     }
     if let Some(kept) = kept {
@@ -264,6 +269,7 @@ fn report(args: &BenchArgs, all: &[Measured], elapsed: Duration) -> anyhow::Resu
             "clients": args.clients, "appends": args.appends, "size": args.size,
             "seconds": elapsed.as_secs_f64(), "count": sum.count, "per_second": rate,
             "least_of_mean": fairness, "latency_us": latency,
+            "percentiles_us": percentiles(&sum.total),
         });
         println!("{document}");
         return Ok(());
@@ -293,6 +299,12 @@ fn quantiles(histogram: &Histogram<u64>) -> Value {
         "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999),
         "max": histogram.max() as f64 / 1e3, "mean": histogram.mean() / 1e3,
     })
+}
+
+/// The 1st to 99th percentile and the 99.9th, for plots.
+fn percentiles(histogram: &Histogram<u64>) -> Vec<f64> {
+    let points = (1..100).map(|percent| f64::from(percent) / 100.0).chain([0.999]);
+    points.map(|at| histogram.value_at_quantile(at) as f64 / 1e3).collect()
 }
 
 impl Measured {
