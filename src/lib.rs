@@ -33,10 +33,11 @@ pub mod protocol;
 pub mod proxy;
 pub mod server;
 pub mod sync;
+mod sys;
 pub mod types;
 pub mod units;
 pub mod wal;
 pub mod wire;
 
-pub use client::{Connection, Error, Guard, LeaseView, Options};
+pub use client::{Canceller, Connection, Error, Guard, LeaseView, Options};
 pub use types::FencingToken;

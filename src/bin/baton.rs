@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Err(error) => return exit::report_usage(&error),
     };
     match cli::run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => exit::report("baton", &error),
     }
 }

@@ -1,6 +1,7 @@
 //! How a command ends badly: one line on standard error that says what to try next, and a code
 //! of sysexits(3), so that a script can tell "try again later" from "you typed it wrong".
 
+use crate::client::Error;
 use std::io;
 use std::process::ExitCode;
 
@@ -54,6 +55,26 @@ impl Failure {
     }
 }
 
+impl Exit {
+    /// The code for what a call to a server ended with.
+    pub fn of_client(error: &Error) -> Exit {
+        match error {
+            Error::FileNotFound => Exit::NoInput,
+            Error::InvalidArgument(_) => Exit::Usage,
+            Error::Unavailable => Exit::Unavailable,
+            Error::WouldBlock
+            | Error::TimedOut
+            | Error::LeaseExpired
+            | Error::NotHolder
+            | Error::SessionLost
+            | Error::Refused(_) => Exit::Temporary,
+            Error::TooLarge => Exit::Data,
+            Error::System(_) | Error::NotOpen => Exit::System,
+            Error::Internal(_) => Exit::Software,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit as u8)
@@ -80,6 +101,9 @@ fn exit_for(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return failure.exit;
+        }
+        if let Some(error) = cause.downcast_ref::<Error>() {
+            return Exit::of_client(error);
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             return exit_for_io(error);

@@ -5,6 +5,7 @@ mod bench;
 mod chain;
 pub mod exit;
 mod history;
+mod lock;
 mod manual;
 mod proxy;
 mod revoke;
@@ -16,6 +17,7 @@ mod why;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::io;
+use std::process::ExitCode;
 
 /// Work with a Baton server: read its files, see who has the lock, make its network worse.
 ///
@@ -33,6 +35,7 @@ pub struct Cli {
 enum Command {
     Bench(bench::BenchArgs),
     History(history::HistoryArgs),
+    Lock(lock::LockArgs),
     Proxy(proxy::ProxyArgs),
     Revoke(revoke::RevokeArgs),
     Status(status::StatusArgs),
@@ -55,9 +58,10 @@ pub struct ServerArgs {
     pub server: String,
 }
 
-/// Runs the command that the arguments name.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+/// Runs the command that the arguments name. Returns the code to end with.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = match cli.command {
+        Command::Lock(args) => return lock::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "baton", &mut io::stdout());
             Ok(())
@@ -70,7 +74,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Who(args) => who::run(args),
         Command::Why(args) => why::run(args),
         Command::Man(args) => manual::run(args),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The connection that programs use: the blocking loop around an [`Exchange`].
 
 use super::call::{Answer, Call, Patience};
+use super::cancel::{Canceller, Wait};
 use super::clock::now_us;
 use super::error::Error;
 use super::exchange::{Config, Exchange};
@@ -49,7 +50,8 @@ const RECEIVE_BATCH: usize = 64;
 pub struct Connection {
     exchange: Exchange,
     /// None once closed.
-    socket: Option<Socket>,
+    socket: Option<Arc<Socket>>,
+    wait: Arc<Wait>,
     process: u32,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
@@ -93,7 +95,8 @@ impl Connection {
         });
         let mut connection = Connection {
             exchange,
-            socket: Some(socket),
+            socket: Some(Arc::new(socket)),
+            wait: Arc::default(),
             process: std::process::id(),
             outgoing: Vec::with_capacity(DATAGRAM_MAX),
             // One byte more than a datagram may have, so that a longer one is recognised.
@@ -130,7 +133,10 @@ impl Connection {
     }
 
     fn acquire_with(&mut self, patience: Patience) -> Result<FencingToken, Error> {
-        match self.run(Call::Acquire(patience))? {
+        self.wait.begin();
+        let answer = self.run(Call::Acquire(patience));
+        self.wait.end();
+        match answer? {
             Answer::Granted(token) => Ok(token),
             other => Err(Error::Internal(format!("an acquire was answered by {other:?}"))),
         }
@@ -234,6 +240,23 @@ impl Connection {
         Arc::clone(self.exchange.lease())
     }
 
+    /// Ends an acquire of this connection from another thread, which leaves the queue: so that a
+    /// wait can be given up at any time.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), baton::Error> {
+    /// let mut connection = baton::Connection::connect("localhost:10000")?;
+    /// let canceller = connection.canceller();
+    /// let waiting = std::thread::spawn(move || connection.acquire());
+    /// canceller.cancel(); // whoever waits gets Error::WouldBlock
+    /// # drop(waiting);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn canceller(&self) -> Canceller {
+        self.wait.canceller(self.socket.as_ref().map(Arc::downgrade).unwrap_or_default())
+    }
+
     /// What the server or the library last had to say, for people: "Connected!",
     /// "Disconnected!", "ok" or the text of an error.
     pub fn last_message(&self) -> &str {
@@ -248,7 +271,7 @@ impl Connection {
 
     /// The socket's descriptor; -1 once closed. For looking, not for reading or writing.
     pub fn socket_fd(&self) -> i32 {
-        self.socket.as_ref().map_or(-1, Socket::raw_fd)
+        self.socket.as_ref().map_or(-1, |socket| socket.raw_fd())
     }
 
     /// The server in use.
@@ -276,7 +299,12 @@ impl Connection {
             None => Err(Error::NotOpen),
             Some(socket) => {
                 self.exchange.begin(call, now_us());
-                drive(&mut self.exchange, socket, &mut self.outgoing, &mut self.incoming)
+                drive(
+                    &mut self.exchange,
+                    (socket, &self.wait),
+                    &mut self.outgoing,
+                    &mut self.incoming,
+                )
             }
         };
         self.message = match &result {
@@ -311,11 +339,14 @@ impl Drop for Connection {
 
 fn drive(
     exchange: &mut Exchange,
-    socket: &Socket,
+    (socket, wait): (&Socket, &Wait),
     outgoing: &mut Vec<u8>,
     incoming: &mut [u8],
 ) -> Result<Answer, Error> {
     loop {
+        if wait.is_cancelled() {
+            exchange.handle_cancel(now_us());
+        }
         while let Some(to) = exchange.poll_transmit(now_us(), outgoing) {
             socket.send(outgoing, to);
         }

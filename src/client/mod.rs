@@ -6,6 +6,7 @@
 //! how long and how much. Nothing here knows of the server's parts.
 
 pub mod call;
+mod cancel;
 pub mod clock;
 pub mod conn;
 mod error;
@@ -21,6 +22,7 @@ mod rtt;
 mod socket;
 mod window;
 
+pub use cancel::Canceller;
 pub use conn::Connection;
 pub use error::Error;
 pub use guard::Guard;

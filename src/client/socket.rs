@@ -6,7 +6,8 @@ use super::clock::now_us;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, bind, recvfrom, sendto, socket,
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, bind, getsockname, recvfrom, sendto,
+    socket,
 };
 use nix::sys::time::TimeSpec;
 use std::io;
@@ -50,6 +51,14 @@ impl Socket {
         if result == Err(Errno::ECONNREFUSED) {
             // The answer of the network to an earlier datagram; this one was not tried.
             let _ = send();
+        }
+    }
+
+    /// Wakes whoever is blocked in [`Socket::receive_until`], by a datagram that is no message. Where
+    /// it cannot be sent, the wait ends when a server is to be asked again.
+    pub(crate) fn wake(&self) {
+        if let Ok(bound) = getsockname::<SockaddrIn>(self.raw_fd()) {
+            self.send(&[], SocketAddrV4::new(Ipv4Addr::LOCALHOST, bound.port()));
         }
     }
 

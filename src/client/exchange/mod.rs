@@ -270,6 +270,17 @@ impl Exchange {
         }
     }
 
+    /// The program does not want to wait for the lock any longer: an acquire under way ends as one
+    /// whose time is over.
+    pub fn handle_cancel(&mut self, now: u64) {
+        if let Some(call) = &mut self.call
+            && matches!(call.wish, Wish::Acquire(Patience::Forever | Patience::Until(_)))
+        {
+            call.wish = Wish::Acquire(Patience::Until(now));
+            self.handle_timeout(now);
+        }
+    }
+
     /// The result of the call, once, when it has ended.
     pub fn poll_outcome(&mut self) -> Option<Result<Answer, Error>> {
         self.outcome.take()
