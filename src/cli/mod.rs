@@ -1,19 +1,26 @@
 //! The command line `baton`: one module a subcommand, each with its arguments and a `run`. This
 //! file is the frame: the list of subcommands, and how an error becomes a line and an exit code.
 
+mod append;
 mod bench;
 mod chain;
 pub mod exit;
+mod files;
 mod history;
 mod lock;
 mod manual;
+mod output;
+mod progress;
 mod proxy;
 mod revoke;
 mod show;
 mod status;
+mod tail;
 mod who;
 mod why;
 
+use crate::client::Connection;
+use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::io;
@@ -33,12 +40,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Append(append::AppendArgs),
     Bench(bench::BenchArgs),
+    Files(files::FilesArgs),
     History(history::HistoryArgs),
     Lock(lock::LockArgs),
     Proxy(proxy::ProxyArgs),
     Revoke(revoke::RevokeArgs),
     Status(status::StatusArgs),
+    Tail(tail::TailArgs),
     Who(who::WhoArgs),
     Why(why::WhyArgs),
     /// Print a completion script for a shell
@@ -58,6 +68,15 @@ pub struct ServerArgs {
     pub server: String,
 }
 
+impl ServerArgs {
+    /// A session with the server.
+    fn connect(&self) -> anyhow::Result<Connection> {
+        Connection::connect(&self.server).with_context(|| {
+            format!("cannot connect to {} (--server or BATON_SERVER names another)", self.server)
+        })
+    }
+}
+
 /// Runs the command that the arguments name. Returns the code to end with.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
@@ -66,6 +85,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "baton", &mut io::stdout());
             Ok(())
         }
+        Command::Append(args) => append::run(args),
         Command::Bench(args) => bench::run(args),
         Command::History(args) => history::run(args),
         Command::Proxy(args) => proxy::run(args),
@@ -73,6 +93,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(args),
         Command::Who(args) => who::run(args),
         Command::Why(args) => why::run(args),
+        Command::Files(args) => files::run(args),
+        Command::Tail(args) => tail::run(args),
         Command::Man(args) => manual::run(args),
     };
     done.map(|()| ExitCode::SUCCESS)

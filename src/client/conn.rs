@@ -205,6 +205,15 @@ impl Connection {
         }
     }
 
+    /// How many bytes of a file are published.
+    pub fn file_length(&mut self, file: impl AsRef<[u8]>) -> Result<u64, Error> {
+        let call = Call::Read { file: file.as_ref(), offset: 0, max: 1 };
+        match self.run(call)? {
+            Answer::Read { length } => Ok(length),
+            other => Err(Error::Internal(format!("a read was answered by {other:?}"))),
+        }
+    }
+
     /// Ends the session. A held lock is released as by [`Connection::release`], publishing what
     /// was appended. The socket is freed whatever the result; every later call gives
     /// [`Error::NotOpen`].
