@@ -4,10 +4,13 @@
 mod common;
 
 use baton::disk::RealDisk;
-use baton::protocol::Status;
+use baton::protocol::{Reason, Status};
+use baton::proxy::{Faults, Rates, Setup};
 use baton::server::PRIVATE_DIR;
+use baton::types::Ticket;
 use baton::{Connection, Error, wal};
 use common::driver::Driver;
+use common::stage::Stage;
 use common::{Server, eventually, hermetic};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -219,6 +222,30 @@ fn of_a_revocation_and_a_release_that_cross_exactly_one_is_done() {
     assert_eq!(server.file("file_0"), expected);
     let ever = &json(&server, &["status"])["history"]["ever"];
     assert_eq!(ever["released"].as_u64().unwrap() + ever["revoked"].as_u64().unwrap(), 200);
+}
+
+/// Lost, doubled and late datagrams change nothing about what is seen and done.
+#[test]
+fn a_bad_network_neither_loses_nor_doubles_a_revocation() {
+    let rates = || Rates { drop: 0.3, duplicate: 0.2, reorder: 0.2, ..Rates::default() };
+    let faults = Faults { requests: rates(), replies: rates() };
+    let setup = Setup { faults, seed: common::seed(), ..Setup::default() };
+    let stage = Stage::with_setup("60s", setup);
+    let connect = || Connection::connect(&stage.proxy.addr().to_string()).unwrap();
+    let (mut holder, mut operator) = (connect(), connect());
+    for round in 1..=10 {
+        let token = holder.acquire().unwrap();
+        holder.append("file_0", "lost").unwrap();
+        let (page, _) = operator.lock_page(Ticket(0)).unwrap();
+        assert_eq!(page.holder.unwrap().token, token);
+        operator.revoke(token, "bad network").unwrap();
+        assert!(matches!(operator.revoke(token, "again"), Err(Error::Refused(Reason::NotHeld))));
+        assert!(matches!(holder.release(), Err(Error::LeaseExpired)));
+        let (page, next) = operator.history_page(2 * round).unwrap();
+        assert_eq!((page.newest, next), (2 * round + 1, 2 * round + 2));
+        assert_eq!(page.records[1].revocation.as_ref().unwrap().reason, "bad network");
+    }
+    assert_eq!(stage.server.file("file_0"), "");
 }
 
 #[test]

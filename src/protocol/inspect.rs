@@ -370,6 +370,79 @@ mod tests {
         assert_eq!(Hash::from_hex(&GOLDEN.replace('9', "g")), None);
     }
 
+    fn bytes(parts: &[&[u8]]) -> Vec<u8> {
+        parts.concat()
+    }
+
+    #[test]
+    fn pages_have_these_bytes() {
+        let page = HistoryPage {
+            oldest: 1,
+            newest: 300,
+            anchor: Hash([5; 32]),
+            records: vec![Record { hash: Hash([6; 32]), ..record() }],
+        };
+        let golden = bytes(&[
+            &[1, 0xAC, 0x02],
+            &[5; 32],
+            // One record: number, time, kind, token, session.
+            &[1, 7, 0x80, 0xD0, 0x95, 0xFF, 0xBC, 0x31, 7, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 9],
+            b"\x01h\x01u\x01p\x01",
+            // Bytes, then who revoked and why.
+            &[12, 1, 10, 0, 0, 0, 0],
+            b"\x05stuck",
+            &[6; 32],
+        ]);
+        assert_eq!(postcard::to_stdvec(&page).unwrap(), golden);
+        assert_eq!(postcard::from_bytes::<HistoryPage>(&golden).unwrap(), page);
+        let client = record().client;
+        let page = LockPage {
+            now_ms: Millis(1),
+            waiting: 2,
+            holder: Some(HolderView {
+                session: SessionId(3),
+                client_id: 4,
+                client: client.clone(),
+                token: FencingToken(5),
+                since_ms: Millis(6),
+                lease_left_ms: 7,
+                is_called: true,
+                staged_bytes: 8,
+                heard_ms_ago: None,
+            }),
+            waiters: vec![WaiterView {
+                ticket: Ticket(9),
+                session: SessionId(10),
+                client_id: 11,
+                client,
+                since_ms: Millis(12),
+                heard_ms_ago: Some(13),
+            }],
+        };
+        let golden = bytes(&[
+            &[1, 2, 1, 3, 4],
+            b"\x01h\x01u\x01p\x01",
+            &[5, 6, 7, 1, 8, 0, 1, 9, 10, 11],
+            b"\x01h\x01u\x01p\x01",
+            &[12, 1, 13],
+        ]);
+        assert_eq!(postcard::to_stdvec(&page).unwrap(), golden);
+        assert_eq!(postcard::from_bytes::<LockPage>(&golden).unwrap(), page);
+        let status = ServerStatus { version: "v".into(), sessions: 300, ..Default::default() };
+        // From the epoch to the log's indices, sessions, from the waiters to the records.
+        let golden = bytes(&[b"\x01v", &[0; 15], &[0xAC, 0x02], &[0; 18]]);
+        assert_eq!(postcard::to_stdvec(&status).unwrap(), golden);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_no_page_is_refused_without_harm(bytes: Vec<u8>) {
+            let _ = postcard::from_bytes::<ServerStatus>(&bytes);
+            let _ = postcard::from_bytes::<LockPage>(&bytes);
+            let _ = postcard::from_bytes::<HistoryPage>(&bytes);
+        }
+    }
+
     #[test]
     fn kinds_stand_at_their_numbers() {
         for (number, kind) in RecordKind::ALL.into_iter().enumerate() {
