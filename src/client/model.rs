@@ -102,6 +102,10 @@ impl Model {
         if let Op::Init { nonce, .. } = &request.op {
             let fresh = SessionId(1000 + self.nonces.len() as u64);
             let id = *self.nonces.entry(*nonce).or_insert(fresh);
+            if id != fresh && !self.sessions.contains_key(&id) {
+                // A late duplicate, of a session that was forgotten meanwhile.
+                return;
+            }
             self.sessions.entry(id).or_insert(Session {
                 last: 1,
                 attempt: request.attempt,
@@ -124,10 +128,14 @@ impl Model {
             return reply(id, request, request.stamp, false, outcome, from, out);
         };
         let number = request.number.0;
-        if number < session.last
-            || (number == session.last && request.attempt != session.attempt)
-            || (number > session.last && request.attempt < session.newest)
-        {
+        // An earlier piece of the newest append is answered with the newest answer.
+        let is_known = number == session.last
+            || (number < session.last && matches!(request.op, Op::Append { .. }));
+        let is_stale = match number <= session.last {
+            true => !is_known || request.attempt != session.attempt,
+            false => request.attempt < session.newest,
+        };
+        if is_stale {
             return;
         }
         session.address = from;
@@ -137,7 +145,7 @@ impl Model {
             session.stamp = request.stamp;
         }
         session.stamp = session.stamp.max(request.stamp);
-        if number == session.last {
+        if is_known {
             if session.is_turn {
                 self.grant(now, id);
             }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use world::{Faults, World};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn what_clients_are_told_is_what_the_server_did(

@@ -55,6 +55,14 @@ pub(super) struct Faults {
     pub(super) forgets: bool,
 }
 
+impl Faults {
+    /// Without blackouts everything is answered in the end, and nothing may time out.
+    fn config(self, nonce: u64) -> Config {
+        let timeout_us = if self.has_blackouts { TIMEOUT_US } else { 40 * TIMEOUT_US };
+        Config { timeout_us, ..config(nonce) }
+    }
+}
+
 struct Client {
     exchange: Exchange,
     address: SocketAddrV4,
@@ -95,7 +103,7 @@ impl World {
         let mut random = Random(seed);
         let model = Model::new(random.percent(50), random.percent(50));
         let clients = (1..=clients).map(|id| Client {
-            exchange: Exchange::new(config(id)),
+            exchange: Exchange::new(faults.config(id)),
             address: SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, id as u8), 1),
             call: None,
             idle_until: 0,
@@ -237,6 +245,11 @@ impl World {
         let id = client.exchange.session;
         let is_pending = client.exchange.is_busy();
         let token = client.exchange.token();
+        let is_unanswered = matches!(outcome, Err(Error::TimedOut | Error::Unavailable));
+        // Closing without holding anything does not wait long.
+        if !self.faults.has_blackouts && !matches!(began, Began::Close) {
+            assert!(!is_unanswered, "everything is answered in the end");
+        }
         match &began {
             Began::Connect => {}
             Began::Acquire => {
@@ -257,7 +270,7 @@ impl World {
         let is_over = client.exchange.state != State::Open;
         if is_over && client.calls_left > 0 {
             self.next_nonce += 1;
-            client.exchange = Exchange::new(config(self.next_nonce));
+            client.exchange = Exchange::new(self.faults.config(self.next_nonce));
             let [a, b, c, d] = client.address.ip().octets();
             client.address = SocketAddrV4::new(Ipv4Addr::new(a, b, c + 1, d), 1);
         }
