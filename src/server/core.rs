@@ -92,6 +92,7 @@ impl Core {
         for (id, _) in machine.sessions() {
             watch.begin(id, now.steady);
         }
+        watch.expect_all(ask_again_ms(machine.lock().waiters().count()).into(), now.steady);
         if let Some(holder) = &machine.lock().holder {
             watch.begin_hold(holder.session, holder.token, now.steady);
             if machine.lock().is_waited_for() {
@@ -207,8 +208,7 @@ impl Core {
             }
             Admission::Refuse(status, reason) => {
                 self.counters.refused += 1;
-                let reply = direct(request, refused(status, reason));
-                actions.push(Action::Send { to: from, reply });
+                self.refuse(from, request, refused(status, reason), actions);
             }
             Admission::Propose(change) => self.propose(from, request, change, now, actions),
             Admission::Lost(change) => {
@@ -224,8 +224,7 @@ impl Core {
         while let Some(event) = self.watch.poll(now.steady) {
             match event {
                 Event::Over { .. } => self.expire(event, now, actions),
-                Event::Remind { session, must_ask: true } => self.call_up(session, now),
-                Event::Remind { session, must_ask: false } => self.repeat(session, now),
+                Event::Remind(session) => self.repeat(session, now),
                 Event::Idle(session) => self.end_idle(session, now, actions),
                 Event::Retry => self.engine.retry(),
             }
@@ -287,8 +286,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         if !self.has_room(request) {
-            let reply = direct(request, refused(Status::Refused, Reason::NoSpace));
-            actions.push(Action::Send { to: from, reply });
+            self.refuse(from, request, refused(Status::Refused, Reason::NoSpace), actions);
             return;
         }
         if let Change::Register { nonce, .. } = &change {
@@ -301,7 +299,8 @@ impl Core {
     /// written is no time to take on more; giving back without publishing needs nothing.
     fn has_room(&self, request: &Request<'_>) -> bool {
         if self.engine.is_full() {
-            return false;
+            // A cancel cannot be refused: its client would not know which number comes next.
+            return request.op == Op::Cancel;
         }
         let staged = self.machine.staged_bytes();
         let needed = match &request.op {
@@ -350,11 +349,8 @@ impl Core {
             }
             Effect::Turn { session, token } => {
                 self.watch.touch(session, index, false);
-                if self.watch.begin_turn(session, token, now.steady) {
-                    self.repeat(session, now);
-                } else {
-                    self.call_up(session, now);
-                }
+                self.watch.begin_turn(session, token, now.steady);
+                self.repeat(session, now);
             }
             Effect::Publish(parts) => self.engine.publish(index, parts),
             Effect::Ended { session } => {
@@ -420,6 +416,10 @@ impl Core {
         let outcome = match session.answer {
             Answer::Connected => Outcome::Connected { client_id: session.client_id },
             Answer::Waiting => self.queued(session),
+            // Its turn has come: it asks, now or again, to be granted.
+            Answer::Granted(_) if self.watch.must_ask(id) => {
+                Outcome::Queued { position: 0, ask_again_ms: 0 }
+            }
             Answer::Granted(token) => Outcome::Granted { token, lease_ms: 0 },
             Answer::Done => Outcome::Done { lease_ms: 0 },
             Answer::Disconnected => Outcome::Disconnected,
@@ -432,19 +432,9 @@ impl Core {
         self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome });
     }
 
-    /// Tells a waiter that its turn has come: to be granted it asks again.
-    fn call_up(&mut self, id: SessionId, now: Now) {
-        let Some(session) = self.machine.session(id) else { return };
-        let (number, attempt) = (session.last, session.attempt);
-        let outcome = Outcome::Queued { position: 0, ask_again_ms: 0 };
-        self.watch.expect(id, 0, now.steady);
-        self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome });
-    }
-
     fn queued(&self, session: &Session) -> Outcome<'static> {
         let position = session.ticket.map_or(0, |ticket| self.machine.lock().position(ticket));
-        let ask_again_ms = (u64::from(position) * ASK_AGAIN_MS_STEP).min(ASK_AGAIN_MS_MAX) as u32;
-        Outcome::Queued { position, ask_again_ms }
+        Outcome::Queued { position, ask_again_ms: ask_again_ms(position as usize) }
     }
 
     /// Answers a request that takes no number.
@@ -456,6 +446,22 @@ impl Core {
             is_consumed: false,
             outcome,
         });
+    }
+
+    /// Refuses a request. To a session that tells also that all its requests before were taken, so
+    /// it waits for them like any answer.
+    fn refuse(
+        &mut self,
+        from: SocketAddr,
+        request: &Request<'_>,
+        outcome: Outcome<'static>,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.machine.session(request.session).is_some() {
+            self.say(request, outcome);
+        } else {
+            actions.push(Action::Send { to: from, reply: direct(request, outcome) });
+        }
     }
 
     /// What a session is told waits for whatever changed something for it last.
@@ -494,6 +500,11 @@ impl Core {
             actions.push(Action::Send { to: contact.addr, reply });
         }
     }
+}
+
+/// How soon the waiter at this position is to ask again.
+fn ask_again_ms(position: usize) -> u32 {
+    (position as u64).saturating_mul(ASK_AGAIN_MS_STEP).min(ASK_AGAIN_MS_MAX) as u32
 }
 
 /// A reply to a request that has changed nothing.

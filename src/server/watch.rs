@@ -50,7 +50,7 @@ pub enum Event {
     /// The holder's time is over, if anybody waits.
     Over { session: SessionId, token: FencingToken, is_skipped: bool },
     /// Tell the holder again that its turn has come, or that it is granted.
-    Remind { session: SessionId, must_ask: bool },
+    Remind(SessionId),
     /// Nothing was heard of the session for its time to live.
     Idle(SessionId),
     /// Try again what found no space on the disk.
@@ -62,6 +62,10 @@ pub struct Watch {
     lease: u64,
     session_ttl: u64,
     contacts: BTreeMap<SessionId, Contact>,
+    /// The last entry that changed something for anybody.
+    last_touched: LogIndex,
+    /// By when waiters are to be heard that have not been heard since the start.
+    all_ask_by: Millis,
     hold: Option<Hold>,
     deadlines: BTreeSet<(Millis, Due)>,
     hold_armed: Option<Millis>,
@@ -73,6 +77,8 @@ impl Watch {
             lease: lease_ms,
             session_ttl: session_ttl_ms,
             contacts: BTreeMap::new(),
+            last_touched: LogIndex(0),
+            all_ask_by: Millis(0),
             hold: None,
             deadlines: BTreeSet::new(),
             hold_armed: None,
@@ -95,24 +101,18 @@ impl Watch {
         now: Millis,
     ) -> Attempt {
         let mut is_new = false;
+        // What has changed for it while nothing was known of it is one of these entries at latest.
+        let touched = self.last_touched;
         let contact = self.contacts.entry(session).or_insert_with(|| {
             is_new = true;
-            Contact {
-                addr,
-                stamp,
-                attempt,
-                heard: now,
-                ask_by: now,
-                touched: LogIndex(0),
-                needs_stable: false,
-            }
+            Contact { addr, stamp, attempt, heard: now, ask_by: now, touched, needs_stable: false }
         });
         if is_new || stamp > contact.stamp {
             contact.addr = addr;
             contact.stamp = stamp;
             contact.heard = now;
             if let Some(hold) = self.hold.as_mut().filter(|hold| hold.session == session) {
-                hold.until = after(now, self.lease);
+                hold.until = lease_end(now, self.lease);
                 hold.reminder = None;
                 hold.must_ask = false;
             }
@@ -129,6 +129,7 @@ impl Watch {
 
     /// Entry `index` changed something for this session.
     pub fn touch(&mut self, session: SessionId, index: LogIndex, needs_stable: bool) {
+        self.last_touched = index;
         if let Some(contact) = self.contacts.get_mut(&session) {
             contact.touched = index;
             contact.needs_stable = needs_stable;
@@ -163,36 +164,42 @@ impl Watch {
         self.deadlines.insert((at, Due::Idle(session)));
     }
 
-    /// A waiter that should have been heard and was not. One that was never heard since the start
-    /// of the server may be about to ask.
+    /// The server has just started: its waiters ask within this many milliseconds.
+    pub fn expect_all(&mut self, ask_again_ms: u64, now: Millis) {
+        self.all_ask_by = after(now, ask_again_ms);
+    }
+
+    /// A waiter that should have been heard and was not.
     pub fn is_silent(&self, session: SessionId, now: Millis) -> bool {
-        self.contacts
-            .get(&session)
-            .is_some_and(|contact| now > after(contact.ask_by, SILENCE_GRACE_MS))
+        let ask_by = self.contacts.get(&session).map_or(self.all_ask_by, |one| one.ask_by);
+        now > after(ask_by, SILENCE_GRACE_MS)
     }
 
     /// The lock is held by this session now, granted on its request.
     pub fn begin_hold(&mut self, session: SessionId, token: FencingToken, now: Millis) {
-        let until = after(now, self.lease);
+        let until = lease_end(now, self.lease);
         self.hold = Some(Hold { session, token, until, reminder: None, must_ask: false });
     }
 
-    /// The lock is held by a waiter whose turn has come. True: it was heard just now and may be
-    /// granted outright; false: it must ask first, and soon.
-    pub fn begin_turn(&mut self, session: SessionId, token: FencingToken, now: Millis) -> bool {
+    /// The lock is held by a waiter whose turn has come. Unless it was heard just now it must ask,
+    /// and soon, before it is granted.
+    pub fn begin_turn(&mut self, session: SessionId, token: FencingToken, now: Millis) {
         let heard = self.contacts.get(&session).map(|contact| contact.heard);
         let is_fresh = heard.is_some_and(|heard| now.0 <= heard.0 + FRESH_MS);
-        let window = match heard {
-            Some(_) if is_fresh => self.lease,
-            Some(_) => TURN_MS_MAX.min(self.lease / 2),
+        let until = match heard {
+            Some(_) if is_fresh => lease_end(now, self.lease),
+            Some(_) => after(now, TURN_MS_MAX.min(self.lease / 2)),
             // Where it is reached is not known since the restart: it gets time to ask by itself.
-            None => self.lease,
+            None => after(now, self.lease),
         };
         let reminder = Some((after(now, TURN_REPEAT_MS), TURN_REPEAT_MS));
-        let until = after(now, window);
         self.hold = Some(Hold { session, token, until, reminder, must_ask: !is_fresh });
         self.arm_hold();
-        is_fresh
+    }
+
+    /// The session was told that its turn has come, and is granted only when it asks.
+    pub fn must_ask(&self, session: SessionId) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.session == session && hold.must_ask)
     }
 
     /// Nobody holds the lock.
@@ -222,7 +229,7 @@ impl Watch {
     pub fn hold_left(&self, now: Millis) -> (u64, bool) {
         let hold = self.hold.as_ref();
         hold.map_or((0, false), |hold| {
-            (hold.until.0.saturating_sub(now.0), hold.reminder.is_some())
+            (hold.until.0.saturating_sub(now.0 + 1), hold.reminder.is_some())
         })
     }
 
@@ -277,7 +284,7 @@ impl Watch {
             && at <= now
         {
             hold.reminder = Some((after(now, interval * 2), interval * 2));
-            event = Some(Event::Remind { session: hold.session, must_ask: hold.must_ask });
+            event = Some(Event::Remind(hold.session));
         }
         self.arm_hold();
         event
@@ -302,6 +309,12 @@ impl Watch {
 
 fn over(hold: &Hold) -> Event {
     Event::Over { session: hold.session, token: hold.token, is_skipped: hold.reminder.is_some() }
+}
+
+/// When a lease that begins now is over. The time comes in whole milliseconds, cut off; clients
+/// count finer, and must not believe longer than this.
+fn lease_end(now: Millis, lease: u64) -> Millis {
+    after(now, lease.saturating_add(1))
 }
 
 fn after(at: Millis, ms: u64) -> Millis {
