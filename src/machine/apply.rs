@@ -112,7 +112,7 @@ impl Machine {
         }
         let mut is_stable = false;
         let answer = match ask {
-            Ask::Acquire { try_only } => self.acquire(turn, *try_only),
+            Ask::Acquire { try_only } => self.acquire(turn, *try_only, effects),
             Ask::Cancel => {
                 if self.holds(turn.session) {
                     self.give_back(RecordKind::Cancelled);
@@ -142,6 +142,11 @@ impl Machine {
                     }
                 }
             }
+            Ask::Close
+                if turn.token.0 > 0 && self.lock.held_by(turn.session, turn.token).is_none() =>
+            {
+                self.refusal(turn)
+            }
             Ask::Close => {
                 if let Some(section) = self.take_section(turn, RecordKind::Released) {
                     is_stable = true;
@@ -164,18 +169,23 @@ impl Machine {
         effects.push(Effect::Answer { session: turn.session, is_stable });
     }
 
-    fn acquire(&mut self, turn: &Turn<'_>, try_only: bool) -> Answer {
-        if let Some(holder) = &self.lock.holder {
-            if holder.session == turn.session {
-                return Answer::Granted(holder.token);
-            }
+    fn acquire(&mut self, turn: &Turn<'_>, try_only: bool, effects: &mut Vec<Effect>) -> Answer {
+        if self.lock.held_by(turn.session, turn.token).is_some() {
+            return Answer::Granted(turn.token);
+        }
+        if self.holds(turn.session) {
+            // The client has been told that this lock is lost, and a crash took the entry by which
+            // it was. What was appended under it must not become part of what follows.
+            self.give_back(RecordKind::Expired);
+            self.pass_on(turn.skip, effects);
+        }
+        if self.lock.holder.is_some() {
             if try_only {
                 return Answer::Refused(Status::WouldBlock, Reason::None);
             }
             let Some(session) = self.sessions.get_mut(&turn.session) else {
                 return Answer::Refused(Status::SessionLost, Reason::None);
             };
-            session.lost = None;
             if session.ticket.is_none() {
                 session.ticket = Some(self.lock.enqueue(turn.session, self.now_ms));
             }

@@ -189,7 +189,9 @@ impl Machine {
             // Decoding lets no Init with a session pass; there is nothing sensible to answer.
             Op::Init { .. } => Admission::Ignore,
             Op::Acquire { try_only } => match &self.lock.holder {
-                Some(holder) if holder.session == request.session => {
+                Some(holder)
+                    if holder.session == request.session && holder.token == request.token =>
+                {
                     Admission::Holding(holder.token)
                 }
                 _ => self.propose(request, Ask::Acquire { try_only: *try_only }),
@@ -215,6 +217,11 @@ impl Machine {
             }
             Op::Release => self.propose_as_holder(request, session, Ask::Release),
             Op::Abort => self.propose_as_holder(request, session, Ask::Abort),
+            // What was appended under a token that is lost is not published: its client must not
+            // take the end of the session for that of the section.
+            Op::Close if request.token.0 > 0 => {
+                self.propose_as_holder(request, session, Ask::Close)
+            }
             Op::Close => self.propose(request, Ask::Close),
             Op::Renew => match self.holder(request, session) {
                 Ok(_) => Admission::Renewed,

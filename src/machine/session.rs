@@ -18,8 +18,7 @@ pub struct Session {
     pub answer: Answer,
     /// Its place in the queue while it waits.
     pub ticket: Option<Ticket>,
-    /// The token that was taken from it, by expiry or by an operator, until it acquires again:
-    /// tells "your lease expired" from "you never held the lock".
+    /// The token that was taken from it, by expiry or by an operator, and why.
     pub lost: Option<(FencingToken, Reason)>,
 }
 
@@ -39,10 +38,13 @@ impl Session {
         self.answer == Answer::Disconnected
     }
 
-    /// What the session is told when it acts under a token that is not the holder's.
+    /// What the session is told when it acts under a token that is not the holder's. Clients name
+    /// a token until they know that it was given back, so whoever names another one has lost it:
+    /// to a waiter, to an operator, or because a power loss took the grant.
     pub fn refusal(&self, token: FencingToken) -> (Status, Reason) {
         match self.lost {
             Some((lost, reason)) if lost == token => (Status::LeaseExpired, reason),
+            _ if token.0 > 0 => (Status::LeaseExpired, Reason::None),
             _ => (Status::NotHolder, Reason::None),
         }
     }

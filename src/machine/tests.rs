@@ -137,9 +137,56 @@ fn expired_holder_is_told_so_and_can_acquire_again() {
         assert_eq!(world.ask(c1, token, op), EXPIRED);
     }
     assert_eq!(world.ask(c1, token, WAIT), Answer::Waiting);
-    assert_eq!(world.ask(c1, token, append("file_0", b"A")), NOT_HOLDER);
+    assert_eq!(world.ask(c1, token, append("file_0", b"A")), EXPIRED);
+    assert_eq!(world.ask(c1, FencingToken(0), append("file_0", b"A")), NOT_HOLDER);
     assert_eq!(world.ask(c2, second, Op::Release), Answer::Done);
     assert_eq!(world.files[0], b"");
+}
+
+#[test]
+fn closing_under_a_lost_token_says_so_and_the_session_can_still_be_ended() {
+    let mut world = World::new();
+    let (c1, c2) = (world.register(1), world.register(2));
+    let token = world.acquire(c1);
+    world.ask(c1, token, append("file_0", b"A"));
+    world.ask(c2, FencingToken(0), WAIT);
+    world.expire(&[]);
+    assert_eq!(world.ask(c1, token, Op::Close), EXPIRED);
+    assert_eq!(world.ask(c1, FencingToken(0), Op::Close), Answer::Disconnected);
+    assert_eq!(world.files[0], b"");
+}
+
+#[test]
+fn a_lock_that_a_crash_brought_back_is_not_what_its_client_acquires() {
+    let mut world = World::new();
+    let (c1, c2) = (world.register(1), world.register(2));
+    let token = world.acquire(c1);
+    world.ask(c1, token, append("file_0", b"lost"));
+    // It was told of an expiry of which the log has nothing any more: it names no token.
+    let second = world.acquire(c1);
+    assert!(second > token);
+    world.ask(c1, second, append("file_0", b"A"));
+    world.ask(c1, second, Op::Release);
+    assert_eq!(world.files[0], b"A");
+    // With somebody waiting it queues like anybody else.
+    let third = world.acquire(c1);
+    world.ask(c2, third, WAIT);
+    assert_eq!(world.ask(c1, FencingToken(0), WAIT), Answer::Waiting);
+    assert!(matches!(world.answer(c2), Answer::Granted(_)));
+}
+
+#[test]
+fn an_earlier_piece_that_comes_again_is_answered_by_the_last_one() {
+    let mut world = World::new();
+    let c1 = world.register(1);
+    let token = world.acquire(c1);
+    let piece = |number, offset, data: &'static [u8]| {
+        let op = Op::Append { file: b"file_0", total: 4, offset, window: 0, data };
+        request(c1, number, 7, token.0, op)
+    };
+    assert!(matches!(world.deliver(&piece(3, 0, b"ab")), Admission::Propose(_)));
+    assert!(matches!(world.deliver(&piece(4, 2, b"cd")), Admission::Propose(_)));
+    assert_eq!(world.deliver(&piece(3, 0, b"ab")), Admission::Repeat);
 }
 
 #[test]
@@ -189,7 +236,7 @@ fn cancel_may_overtake_an_acquire_that_is_then_ignored() {
     let mut world = World::new();
     let c1 = world.register(1);
     let late = request(c1, 2, 2, 0, WAIT);
-    let cancel = request(c1, 3, 2, 0, Op::Cancel);
+    let cancel = request(c1, 3, 3, 0, Op::Cancel);
     assert!(matches!(world.deliver(&cancel), Admission::Propose(_)));
     assert_eq!(world.deliver(&late), Admission::Ignore);
     assert!(world.machine.lock.holder.is_none());

@@ -94,7 +94,11 @@ impl Exchange {
     /// The request in flight is answered.
     fn conclude(&mut self, flight: Flight, reply: &Reply<'_>, piece: u64) {
         use Status::{LeaseExpired, NotHolder};
+        let was_held = self.owes_expiry || (self.held.is_lost && self.held.token.0 > 0);
         let refusal = match reply.outcome {
+            Outcome::Refused { status: Status::NotHolder, reason } if was_held => {
+                Some((Status::LeaseExpired, reason))
+            }
             Outcome::Refused { status, reason } => Some((status, reason)),
             _ => None,
         };
@@ -109,6 +113,12 @@ impl Exchange {
             (Step::Own, None) => self.succeed(&flight, &reply.outcome),
             (Step::Own, Some((LeaseExpired, _))) if matches!(call.wish, Wish::Acquire(_)) => {
                 // The place in the queue or the earlier token is lost: ask anew.
+                self.proceed();
+            }
+            (Step::Own, Some((Status::LeaseExpired | Status::NotHolder, _)))
+                if call.wish == Wish::Close =>
+            {
+                // The section is lost; the session is still to be ended.
                 self.proceed();
             }
             (Step::Own, Some((Status::WouldBlock, _))) if self.owes_expiry => {
@@ -158,7 +168,7 @@ impl Exchange {
                 // An append that was ended half-way never becomes part of the section.
                 self.held.is_staged |= piece + 1 == pieces && flight.token == self.held.token;
             }
-            (Kind::Append { .. } | Kind::Renew, _) if is_gone => self.lose_lock(),
+            (Kind::Append { .. } | Kind::Renew | Kind::Close, _) if is_gone => self.lose_lock(),
             (Kind::Release | Kind::Abort | Kind::Close, outcome)
                 if is_gone || !matches!(outcome, Outcome::Refused { .. }) =>
             {
@@ -237,8 +247,9 @@ impl Exchange {
     }
 
     fn launch(&mut self, kind: Kind, number: RequestNumber) {
-        let is_known_lost = matches!(kind, Kind::Acquire { .. }) && self.held.is_lost;
-        let token = if is_known_lost { FencingToken(0) } else { self.held.token };
+        // A crash can take the entry by which a lock was lost, and the server believe in it again:
+        // this client, which was told, never acts under it any more.
+        let token = if self.held.is_lost { FencingToken(0) } else { self.held.token };
         let pieces = if let Kind::Append { pieces } = kind { pieces } else { 1 };
         self.attempt = Attempt(self.attempt.0.wrapping_add(1));
         self.flight = Some(Flight { kind, token, first: number, attempt: self.attempt });
