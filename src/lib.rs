@@ -32,6 +32,7 @@ pub mod machine;
 pub mod protocol;
 pub mod proxy;
 pub mod server;
+pub mod sim;
 pub mod sync;
 mod sys;
 pub mod types;

@@ -14,6 +14,7 @@ mod progress;
 mod proxy;
 mod revoke;
 mod show;
+mod sim;
 mod status;
 mod tail;
 mod who;
@@ -51,6 +52,7 @@ enum Command {
     Tail(tail::TailArgs),
     Who(who::WhoArgs),
     Why(why::WhyArgs),
+    Sim(sim::SimArgs),
     /// Print a completion script for a shell
     Completions {
         shell: Shell,
@@ -95,6 +97,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Why(args) => why::run(args),
         Command::Files(args) => files::run(args),
         Command::Tail(args) => tail::run(args),
+        Command::Sim(args) => sim::run(args),
         Command::Man(args) => manual::run(args),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -54,6 +54,16 @@ impl MemDisk {
         self.lock().fault = fault;
     }
 
+    /// Whether no [`Fault::PowerOff`] has come yet.
+    pub fn has_power(&self) -> bool {
+        self.lock().has_power()
+    }
+
+    /// Bytes in all files together.
+    pub fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
     /// How many operations there were so far.
     pub fn operations(&self) -> u64 {
         self.lock().operations

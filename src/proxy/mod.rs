@@ -24,7 +24,7 @@
 pub mod census;
 pub mod faults;
 pub mod message;
-mod random;
+pub(crate) mod random;
 mod relay;
 pub mod script;
 mod stats;

@@ -60,8 +60,12 @@ impl State {
 
     /// Bytes that files can still grow by.
     pub fn room(&self) -> u64 {
-        let used: usize = self.names.values().map(|&id| self.files[id].bytes.len()).sum();
-        self.room_max.map_or(ROOM, |max| max.saturating_sub(used as u64))
+        self.room_max.map_or(ROOM, |max| max.saturating_sub(self.used()))
+    }
+
+    /// Bytes in all files together.
+    pub fn used(&self) -> u64 {
+        self.names.values().map(|&id| self.files[id].bytes.len() as u64).sum()
     }
 
     pub fn change(&mut self, change: Change) -> io::Result<()> {

@@ -1,0 +1,328 @@
+//! A client's process: the real [`Exchange`], driven as the blocking connection drives it, below a
+//! [`Program`]. It can stall and crash, and has a clock of its own.
+
+use super::context::{Context, Event};
+use super::ledger::Ledger;
+use super::network::Direction;
+use super::program::{Ask, Circumstances, Program};
+use super::story::What;
+use crate::client::exchange::{Config, Exchange};
+use crate::protocol::ClientInfo;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Where the server is.
+pub const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 100), 10_000);
+
+#[derive(Debug)]
+pub struct Client {
+    pub id: usize,
+    pub program: Program,
+    /// None: the process is not there.
+    exchange: Option<Exchange>,
+    port: u16,
+    /// Counts sessions, so that what was meant for an earlier one is recognised.
+    life: u64,
+    inbox: Vec<Vec<u8>>,
+    stalled_until: u64,
+    /// The timer that counts; others are stale.
+    timer: u64,
+    /// What the clock shows at virtual time 0, and how fast it runs.
+    offset_us: u64,
+    drift_ppm: i64,
+    /// When the server heard this session last, and whether that was too long ago once.
+    heard_at: u64,
+    heard_stamp: u64,
+    was_silent: bool,
+    /// Power losses when the session began.
+    power_losses: u64,
+    is_done: bool,
+}
+
+impl Client {
+    pub fn new(id: usize, is_probe: bool, context: &mut Context) -> Client {
+        let drift = context.plan.drift_ppm;
+        Client {
+            id,
+            program: Program::new(id, is_probe),
+            exchange: None,
+            port: 40_000,
+            life: 0,
+            inbox: Vec::new(),
+            stalled_until: 0,
+            timer: 0,
+            offset_us: context.random.between(1, 1 << 40),
+            drift_ppm: context.random.between(0, 2 * drift) as i64 - drift as i64,
+            heard_at: 0,
+            heard_stamp: 0,
+            was_silent: false,
+            power_losses: 0,
+            is_done: false,
+        }
+    }
+
+    /// Nothing more will come from this client.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.exchange.is_some()
+    }
+
+    pub fn addr(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, self.id as u8 + 1), self.port)
+    }
+
+    /// The token under which the client believes to hold the lock.
+    pub fn token(&self) -> Option<u64> {
+        Some(self.exchange.as_ref()?.token()?.0)
+    }
+
+    /// Until when the client believes that it holds the lock under this token, in virtual time,
+    /// erring on the side of the server by what clocks may run apart.
+    pub fn believes_until(&self, token: u64) -> u64 {
+        let Some(exchange) = &self.exchange else { return 0 };
+        let deadline = exchange.lease().deadline_us(crate::types::FencingToken(token));
+        let until = deadline.map_or(0, |local| self.to_virtual(local));
+        until.saturating_sub(if self.drift_ppm == 0 { 0 } else { DRIFT_SLACK_US })
+    }
+
+    /// The server has got a datagram of this client. Late ones tell it nothing.
+    pub fn was_heard(&mut self, stamp: u64, now: u64, session_ttl_ms: u64) {
+        if stamp <= self.heard_stamp {
+            return;
+        }
+        self.heard_stamp = stamp;
+        // Some tolerance for the server's own clock and for work on its way.
+        if now.saturating_sub(self.heard_at) > session_ttl_ms * 1000 * 9 / 10 {
+            self.was_silent = true;
+        }
+        self.heard_at = now;
+    }
+
+    /// The next thing that the program does.
+    pub fn think(
+        &mut self,
+        life: u64,
+        context: &mut Context,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        if life != self.life || self.is_done || self.program.asked().is_some() {
+            return Ok(());
+        }
+        if self.stalled_until > context.now {
+            context.at(self.stalled_until, Event::Think { client: self.id, life });
+            return Ok(());
+        }
+        let ends = context.is_ending && !self.program.is_probing();
+        if !self.program.is_connected() {
+            if ends {
+                self.exchange = None;
+                self.is_done = true;
+                return Ok(());
+            }
+            self.open(context);
+        }
+        if !ends {
+            context.calls += 1;
+        }
+        let clock = self.clock(context.now);
+        let now = context.now;
+        let ask =
+            self.program.choose(&context.plan, ledger, (now, clock), ends, &mut context.random)?;
+        context.story.tell(now, || What::Called { client: self.id, call: ask.name() });
+        let Some(exchange) = &mut self.exchange else { return Ok(()) };
+        exchange.begin(ask.as_call(), clock);
+        self.drive(context, ledger)
+    }
+
+    /// A new session, from the old port or another.
+    fn open(&mut self, context: &mut Context) {
+        self.life += 1;
+        if context.random.chance(0.5) {
+            self.port = self.port.wrapping_add(1).max(40_000);
+            self.inbox.clear();
+        }
+        let timeout_ms = match context.random.between(0, 3) {
+            0 if !context.plan.is_calm() => context.random.between(20, 2_000),
+            _ => context.random.between(5_000, 30_000),
+        };
+        self.exchange = Some(Exchange::new(Config {
+            servers: vec![SERVER],
+            timeout_us: timeout_ms * 1000,
+            client: ClientInfo { pid: self.id as u32, ..ClientInfo::default() },
+            nonce: context.random.next(),
+            seed: context.random.next(),
+        }));
+        self.heard_at = context.now;
+        self.was_silent = false;
+        self.power_losses = context.power_losses;
+    }
+
+    /// A datagram arrives at the socket.
+    pub fn receive(
+        &mut self,
+        addr: SocketAddrV4,
+        bytes: Vec<u8>,
+        context: &mut Context,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        if addr != self.addr() || !self.is_up() {
+            let (client, direction) = (self.id, Direction::ToClient);
+            context.story.tell(context.now, || What::Unheard { client, direction });
+            return Ok(());
+        }
+        self.inbox.push(bytes);
+        if self.stalled_until > context.now || self.program.asked().is_none() {
+            return Ok(());
+        }
+        self.drive(context, ledger)
+    }
+
+    /// The timer or the end of a stall.
+    pub fn wake(
+        &mut self,
+        timer: u64,
+        context: &mut Context,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        let is_awaited = timer == self.timer && self.program.asked().is_some();
+        if !is_awaited || self.stalled_until > context.now {
+            return Ok(());
+        }
+        self.drive(context, ledger)
+    }
+
+    /// What the connection does while a call is under way: send, receive, look at the clock.
+    fn drive(&mut self, context: &mut Context, ledger: &mut Ledger) -> Result<(), String> {
+        let clock = self.clock(context.now);
+        loop {
+            let Some(exchange) = &mut self.exchange else { return Ok(()) };
+            let mut bytes = Vec::new();
+            while exchange.poll_transmit(clock, &mut bytes).is_some() {
+                let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, self.id as u8 + 1), self.port);
+                context.send(self.id, Direction::ToServer, from, std::mem::take(&mut bytes));
+            }
+            for datagram in self.inbox.drain(..) {
+                exchange.handle_datagram(clock, SERVER, &datagram);
+            }
+            if let Some(result) = exchange.poll_outcome() {
+                let data = exchange.read_data().to_vec();
+                return self.end_call(&result, &data, context, ledger);
+            }
+            exchange.handle_timeout(clock);
+            if let Some(result) = exchange.poll_outcome() {
+                return self.end_call(&result, &[], context, ledger);
+            }
+            let again = exchange.poll_transmit(clock, &mut bytes).is_some();
+            if again {
+                let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, self.id as u8 + 1), self.port);
+                context.send(self.id, Direction::ToServer, from, std::mem::take(&mut bytes));
+                continue;
+            }
+            // A call that has not ended has a time at which it gives up.
+            let at = exchange.poll_timeout().ok_or("a call has no end")?;
+            self.timer += 1;
+            let at = self.to_virtual(at).max(context.now + 1);
+            context.at(at, Event::Wake { client: self.id, timer: self.timer });
+            return Ok(());
+        }
+    }
+
+    fn end_call(
+        &mut self,
+        result: &Result<crate::client::call::Answer, crate::client::Error>,
+        data: &[u8],
+        context: &mut Context,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        let now = context.now;
+        let call = self.program.asked().map(Ask::name).unwrap_or_default();
+        context.story.tell(now, || What::Returned {
+            client: self.id,
+            call,
+            result: match result {
+                Ok(answer) => format!("{answer:?}"),
+                Err(error) => format!("{error:?}"),
+            },
+        });
+        let circumstances = Circumstances {
+            may_be_lost: self.may_be_lost(context),
+            was_full: context.was_full,
+            is_calm: context.plan.is_calm(),
+            token: self.token(),
+        };
+        self.program.ended(result, data, ledger, circumstances, now)?;
+        if let Ok(crate::client::call::Answer::Granted(token)) = result {
+            context.told_grant = Some((self.id, token.0));
+        }
+        let pause = match context.random.between(0, 19) {
+            0 if !context.is_ending => context.random.between(0, 2_500 * context.plan.lease_ms),
+            _ => context.random.between(0, context.plan.pause_us),
+        };
+        context.at(now + pause, Event::Think { client: self.id, life: self.life });
+        Ok(())
+    }
+
+    /// A power loss may have taken what this session was told.
+    pub fn had_power_loss(&self, context: &Context) -> bool {
+        self.power_losses < context.power_losses
+    }
+
+    fn may_be_lost(&self, context: &Context) -> bool {
+        let ttl_us = context.plan.session_ttl_ms * 1000;
+        self.was_silent
+            || self.power_losses < context.power_losses
+            || context.now.saturating_sub(self.heard_at) > ttl_us * 9 / 10
+    }
+
+    /// The process is stopped for a while, as by SIGSTOP.
+    pub fn stall(&mut self, until: u64, context: &mut Context) {
+        let client = self.id;
+        context.story.tell(context.now, || What::Client { client, what: "stalls" });
+        self.stalled_until = until;
+        self.timer += 1;
+        context.at(until, Event::Wake { client, timer: self.timer });
+    }
+
+    /// The process is killed.
+    pub fn crash(&mut self, context: &mut Context, ledger: &mut Ledger) -> Result<(), String> {
+        let client = self.id;
+        context.story.tell(context.now, || What::Client { client, what: "crashes" });
+        self.exchange = None;
+        self.inbox.clear();
+        self.life += 1;
+        self.stalled_until = 0;
+        self.program.vanish(ledger)?;
+        let pause = context.random.between(0, 3 * context.plan.lease_ms) * 1000;
+        context.at(context.now + pause, Event::Think { client, life: self.life });
+        Ok(())
+    }
+
+    /// All faults end.
+    pub fn heal(&mut self, context: &mut Context) {
+        if self.stalled_until > context.now {
+            self.stalled_until = 0;
+            self.timer += 1;
+            context.at(context.now, Event::Wake { client: self.id, timer: self.timer });
+        }
+        context.at(context.now, Event::Think { client: self.id, life: self.life });
+    }
+
+    fn clock(&self, now: u64) -> u64 {
+        (self.offset_us + now).saturating_add_signed(now as i64 * self.drift_ppm / 1_000_000)
+    }
+
+    /// When the clock shows this, or a moment later.
+    fn to_virtual(&self, local: u64) -> u64 {
+        let passed = local.saturating_sub(self.offset_us);
+        if self.drift_ppm == 0 {
+            return passed;
+        }
+        let scaled = u128::from(passed) * 1_000_000 / (1_000_000 + self.drift_ppm) as u128;
+        (scaled as u64).saturating_add(1)
+    }
+}
+
+/// By how much a lease is longer for a client whose clock is slow: leases have at most 5 s.
+const DRIFT_SLACK_US: u64 = 3_000;

@@ -1,0 +1,88 @@
+//! Deterministic simulation: clients, network, server, disk and clock in one thread, everything
+//! from one 64-bit seed. Two runs of a seed are the same to the last byte.
+//!
+//! What runs is the real code: every datagram goes through [`crate::wire`], the server is
+//! [`crate::server::core::Core`] over [`crate::server::Store`], clients are
+//! [`crate::client::exchange::Exchange`]. Only sockets, disk, clock and threads are replaced.
+//!
+//! ```text
+//! program ─ client ──────── network ──────── server ─── disk      what runs
+//!    │                                        │   │
+//!  ledger: what clients were told,       observer │               who judges
+//!  against what is in the files ◄─────────────────┘
+//! ```
+//!
+//! `plan` draws what a seed is about, `context` has time and events, `world` runs them.
+
+mod client;
+mod context;
+mod ledger;
+mod linear;
+mod network;
+mod observe;
+mod plan;
+mod program;
+mod server;
+mod story;
+mod world;
+
+pub use story::{Note, Story, What};
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use world::World;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub seed: u64,
+    /// Calls that programs make before they come to their end.
+    pub calls: u64,
+    /// The run is cut off after this many steps.
+    pub steps: u64,
+    /// Keep the story.
+    pub is_told: bool,
+}
+
+/// Calls of a standard run.
+pub const CALLS: u64 = 300;
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Report {
+    pub options: Options,
+    /// Steps that were run.
+    pub steps: u64,
+    /// Calls that programs made.
+    pub calls: u64,
+    /// Virtual time that passed, in microseconds.
+    pub passed_us: u64,
+    /// What is wrong.
+    pub failure: Option<String>,
+    pub story: Story,
+}
+
+/// Runs one seed.
+pub fn run(options: Options) -> Report {
+    let mut world = World::new(options.seed, options.calls, Story::new(options.is_told));
+    let result = catch_unwind(AssertUnwindSafe(|| world.run(options.steps)));
+    let failure = match result {
+        Ok(verdict) => verdict.err(),
+        Err(panic) => Some(format!("panic: {}", text_of(&*panic))),
+    };
+    Report {
+        options,
+        steps: world.steps,
+        calls: world.context.calls,
+        passed_us: world.context.now,
+        failure,
+        story: std::mem::take(&mut world.context.story),
+    }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "of unknown cause",
+    }
+}

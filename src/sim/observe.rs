@@ -1,0 +1,103 @@
+//! The judge over the server's memory: one holder, tokens that rise for ever, first come first
+//! served. It compares the lock before and after each step and knows nothing of how it came to be.
+
+use crate::machine::Machine;
+use crate::types::SessionId;
+
+/// What led to a step of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A datagram of this session; 0 for a registration.
+    Request(SessionId),
+    Time,
+    /// A job ended, or the server starts.
+    Other,
+}
+
+/// The lock as it was last seen.
+#[derive(Debug, Default)]
+pub struct Observer {
+    holder: Option<(SessionId, u64)>,
+    waiters: Vec<SessionId>,
+    newest_token: u64,
+}
+
+/// The lock went from one hand to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handover {
+    pub from: Option<(SessionId, u64)>,
+    pub to: Option<(SessionId, u64)>,
+    pub cause: Cause,
+}
+
+impl Observer {
+    /// The holder that was last seen.
+    pub fn holder(&self) -> Option<(SessionId, u64)> {
+        self.holder
+    }
+
+    /// The greatest token that was ever given.
+    pub fn newest_token(&self) -> u64 {
+        self.newest_token
+    }
+
+    /// Takes over what a recovery has found; nothing is compared, but no token may fall.
+    pub fn restart(&mut self, machine: &Machine) {
+        self.holder = holder(machine);
+        self.waiters = machine.lock().waiters().collect();
+    }
+
+    /// Looks at the lock after a step.
+    pub fn look(
+        &mut self,
+        machine: &Machine,
+        section_limit: u64,
+        cause: Cause,
+    ) -> Result<Option<Handover>, String> {
+        let before = std::mem::take(&mut self.waiters);
+        let from = self.holder;
+        self.holder = holder(machine);
+        self.waiters.extend(machine.lock().waiters());
+        let stayed: Vec<_> = before.iter().filter(|id| self.waiters.contains(id)).collect();
+        if !stayed.iter().zip(&self.waiters).all(|(one, other)| **one == *other) {
+            return Err(format!("the queue {before:?} became {:?}", self.waiters));
+        }
+        if machine.staged_bytes() > section_limit {
+            return Err(format!("{} bytes are staged", machine.staged_bytes()));
+        }
+        if self.holder.is_none() && !self.waiters.is_empty() {
+            return Err(format!("the lock is free, but {:?} wait", self.waiters));
+        }
+        if from == self.holder {
+            return Ok(None);
+        }
+        if let Some((id, token)) = self.holder {
+            if token <= self.newest_token {
+                return Err(format!("token {token} was given after {}", self.newest_token));
+            }
+            self.newest_token = token;
+            if machine.session(id).is_none() {
+                return Err(format!("session {id} holds the lock, but there is no such session"));
+            }
+            if self.waiters.contains(&id) {
+                return Err(format!("session {id} holds the lock and waits for it"));
+            }
+            let place = before.iter().position(|waiter| *waiter == id);
+            let overtaken = &before[..place.unwrap_or(before.len())];
+            if let Some(other) = overtaken.iter().find(|other| self.waiters.contains(other)) {
+                return Err(format!("session {id} got the lock before {other}"));
+            }
+        }
+        if let Some((id, _)) = from
+            && !matches!(cause, Cause::Request(_))
+            && before.is_empty()
+        {
+            return Err(format!("session {id} lost the lock, but nobody waited ({cause:?})"));
+        }
+        Ok(Some(Handover { from, to: self.holder, cause }))
+    }
+}
+
+fn holder(machine: &Machine) -> Option<(SessionId, u64)> {
+    machine.lock().holder.as_ref().map(|holder| (holder.session, holder.token.0))
+}

@@ -1,0 +1,94 @@
+//! What a seed decides before a run begins: how many clients, which settings, and which faults
+//! there are at all. Most seeds have only some kinds of fault, so that a rare combination is not
+//! drowned by all the others; some have none, and then nothing at all may go wrong.
+
+use crate::proxy::random::Random;
+
+/// The parameters of one run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub clients: usize,
+    pub files: u32,
+    pub lease_ms: u64,
+    pub session_ttl_ms: u64,
+    pub section_limit: u64,
+    pub segment_max: u64,
+    /// `--durability sync`.
+    pub syncs: bool,
+    /// How far the clocks of clients may run off, in parts per million.
+    pub drift_ppm: u64,
+    /// Longest pause of a client between two calls, in microseconds.
+    pub pause_us: u64,
+    pub faults: Faults,
+}
+
+/// Which kinds of fault there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    pub loss: bool,
+    pub duplicates: bool,
+    pub delays: bool,
+    pub cuts: bool,
+    pub client_stalls: bool,
+    pub client_crashes: bool,
+    pub kills: bool,
+    pub power: bool,
+    pub stops: bool,
+    pub disk_errors: bool,
+    pub disk_full: bool,
+    pub slow_disk: bool,
+    pub clock_jumps: bool,
+    /// Threads of the server that lose the processor between two steps.
+    pub preemption: bool,
+}
+
+impl Plan {
+    pub fn new(random: &mut Random) -> Plan {
+        let syncs = !random.chance(0.1);
+        let faults = if random.chance(0.1) { Faults::default() } else { Faults::new(random) };
+        Plan {
+            clients: random.between(2, 4) as usize * if random.chance(0.2) { 3 } else { 1 },
+            files: random.between(1, 4) as u32,
+            lease_ms: if random.chance(0.5) {
+                random.between(30, 300)
+            } else {
+                random.between(300, 5_000)
+            },
+            session_ttl_ms: random.between(4_000, 60_000),
+            section_limit: random.between(2_000, 40_000),
+            segment_max: random.between(2_000, 40_000),
+            syncs,
+            drift_ppm: if random.chance(0.2) { 200 } else { 0 },
+            pause_us: if random.chance(0.3) { 200_000 } else { 20_000 },
+            // Without syncs a power loss takes what was acknowledged, as it may.
+            faults: Faults { power: faults.power && syncs, ..faults },
+        }
+    }
+
+    /// Nothing goes wrong in this run.
+    pub fn is_calm(&self) -> bool {
+        self.faults == Faults::default()
+    }
+}
+
+impl Faults {
+    fn new(random: &mut Random) -> Faults {
+        let mut coin = |probability| random.chance(probability);
+        Faults {
+            loss: coin(0.6),
+            duplicates: coin(0.6),
+            delays: coin(0.5),
+            cuts: coin(0.3),
+            client_stalls: coin(0.4),
+            client_crashes: coin(0.4),
+            kills: coin(0.4),
+            power: coin(0.4),
+            stops: coin(0.2),
+            disk_errors: coin(0.2),
+            disk_full: coin(0.2),
+            slow_disk: coin(0.3),
+            clock_jumps: coin(0.2),
+            preemption: coin(0.5),
+        }
+    }
+}
