@@ -12,7 +12,9 @@ use serde_json::json;
 /// Take the lock away from its holder and discard what it has staged
 ///
 /// The holder's next call fails, the next waiter is granted the lock at once, and `baton history`
-/// shows for good who did it and why.
+/// shows who did it and why. The former holder learns of it only when it calls next (baton lock,
+/// within a third of its lease): until then it may go on with what it does outside of Baton, but nothing
+/// that it appends is published.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RevokeArgs {
     #[command(flatten)]
