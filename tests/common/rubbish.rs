@@ -5,9 +5,9 @@ use baton::protocol::{ClientInfo, Op, Outcome, Reason, Reply, Request, Status};
 use baton::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use baton::wire::{encode_reply, encode_request};
 
-/// The seed of this run: `BATON_SEED`, or another each time.
+/// The seed of this run: `BATON_TEST_SEED`, or another each time.
 pub fn seed() -> u64 {
-    let set = std::env::var("BATON_SEED").ok().and_then(|text| text.parse().ok());
+    let set = std::env::var("BATON_TEST_SEED").ok().and_then(|text| text.parse().ok());
     set.unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.unwrap().as_nanos() as u64
