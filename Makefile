@@ -43,12 +43,12 @@ verify: ## check without changing anything: format, lints, unit tests, generated
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) test --quiet --lib
-	$(CARGO) test --quiet --test architecture --test headers
+	$(CARGO) test --quiet --test headers
 
 fix: ## format, apply what the lints suggest, regenerate the headers
-	$(CARGO) build
 	$(CARGO) clippy --all-targets --fix --allow-dirty --allow-staged
 	$(CARGO) fmt
+	@$(MAKE) headers
 
 doc: ## build the documentation of the Rust crate
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps

@@ -24,17 +24,18 @@ ifneq ($(HAS_NIGHTLY)$(HAS_FUZZ),yesyes)
 	@exit 1
 else
 	for target in $(TARGET); do \
-	    $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(TIME) -max_len=1400 \
-	        -print_final_stats=0 -verbosity=0; \
+	    mkdir -p fuzz/corpus/$$target; \
+	    $(CARGO) +nightly fuzz run $(FUZZ_FLAGS) $$target fuzz/corpus/$$target fuzz/seeds/$$target \
+	        -- -max_total_time=$(TIME) -max_len=1400 -verbosity=0; \
 	done
 endif
 
-# The short form in `make test`.
+# The short form in `make test`; without optimisation, because it would compile for longer than run.
 fuzz-short:
 ifneq ($(HAS_NIGHTLY)$(HAS_FUZZ),yesyes)
 	@echo '*** SKIPPED: no fuzzing without a nightly toolchain and cargo-fuzz (see make fuzz)'
 else
-	@$(MAKE) fuzz TIME=5
+	@$(MAKE) fuzz TIME=5 FUZZ_FLAGS=--dev
 endif
 
 loom: ## check the spin lock under every interleaving

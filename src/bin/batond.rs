@@ -1,19 +1,18 @@
 //! The server daemon: parse, run, exit code.
 
+use baton::cli::exit::{self, Exit};
+use baton::server;
 use baton::server::config::{ConfigError, ServerConfig};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-/// sysexits(3): the configuration is wrong.
-const EX_CONFIG: u8 = 78;
-
 fn main() -> ExitCode {
     let config = match ServerConfig::from_args(std::env::args_os()) {
         Ok(config) => config,
-        Err(ConfigError::Usage(error)) => error.exit(),
+        Err(ConfigError::Usage(error)) => return exit::report_usage(&error),
         Err(error) => {
             eprintln!("batond: {error}");
-            return ExitCode::from(EX_CONFIG);
+            return Exit::Config.into();
         }
     };
     tracing_subscriber::fmt()
@@ -22,12 +21,27 @@ fn main() -> ExitCode {
         .with_max_level(config.trace)
         .init();
     end_on_panic();
-    match baton::server::run(&config) {
+    match server::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("batond: {error}");
-            ExitCode::FAILURE
+            exit_for(&error).into()
         }
+    }
+}
+
+/// What a service manager or a script can tell from the exit code.
+fn exit_for(error: &server::Error) -> Exit {
+    use server::{Error, OpenError};
+    match error {
+        Error::Listen { .. } => Exit::Unavailable,
+        Error::Open(OpenError::Busy(_)) => Exit::Temporary,
+        Error::Open(OpenError::Foreign(_) | OpenError::Fewer { .. }) => Exit::Config,
+        Error::Open(OpenError::Io { .. }) => Exit::InputOutput,
+        Error::Open(OpenError::Wal(baton::wal::Error::Io { .. })) => Exit::InputOutput,
+        Error::Open(_) => Exit::Data,
+        Error::Unsettled => Exit::InputOutput,
+        Error::System { .. } => Exit::System,
     }
 }
 

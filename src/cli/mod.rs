@@ -3,6 +3,7 @@
 
 mod append;
 mod bench;
+mod cat;
 mod chain;
 pub mod exit;
 mod files;
@@ -17,6 +18,7 @@ mod show;
 mod sim;
 mod status;
 mod tail;
+mod wal;
 mod who;
 mod why;
 
@@ -27,7 +29,7 @@ use clap_complete::Shell;
 use std::io;
 use std::process::ExitCode;
 
-/// Work with a Baton server: read its files, see who has the lock, make its network worse.
+/// Work with a Baton server: read its files, see who has the lock, check its log.
 ///
 /// `batond` is the server. Each command has its own `--help`.
 #[derive(Debug, Parser)]
@@ -43,6 +45,7 @@ pub struct Cli {
 enum Command {
     Append(append::AppendArgs),
     Bench(bench::BenchArgs),
+    Cat(cat::CatArgs),
     Files(files::FilesArgs),
     History(history::HistoryArgs),
     Lock(lock::LockArgs),
@@ -50,6 +53,7 @@ enum Command {
     Revoke(revoke::RevokeArgs),
     Status(status::StatusArgs),
     Tail(tail::TailArgs),
+    Wal(wal::WalArgs),
     Who(who::WhoArgs),
     Why(why::WhyArgs),
     Sim(sim::SimArgs),
@@ -89,10 +93,12 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Append(args) => append::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Cat(args) => cat::run(args),
         Command::History(args) => history::run(args),
         Command::Proxy(args) => proxy::run(args),
         Command::Revoke(args) => revoke::run(args),
         Command::Status(args) => status::run(args),
+        Command::Wal(args) => wal::run(args),
         Command::Who(args) => who::run(args),
         Command::Why(args) => why::run(args),
         Command::Files(args) => files::run(args),

@@ -38,20 +38,16 @@ pub fn connect(server: &ServerArgs) -> anyhow::Result<Connection> {
 /// The line and the exit code for what went wrong between us and the server.
 pub fn failure(server: &ServerArgs, error: Error) -> anyhow::Error {
     let at = &server.server;
-    let (exit, message) = match &error {
-        Error::Unavailable | Error::TimedOut => (
-            Exit::Unavailable,
-            format!(
-                "no server answers at {at}: is batond running there? \
-                 --server or BATON_SERVER names another address"
-            ),
+    let message = match &error {
+        Error::Unavailable | Error::TimedOut => format!(
+            "no server answers at {at}: is batond running there? \
+             --server or BATON_SERVER names another address"
         ),
-        Error::InvalidArgument(why) => (Exit::Usage, why.clone()),
-        Error::SessionLost | Error::Refused(_) => (Exit::Temporary, format!("{at}: {error}")),
-        Error::System(_) => (Exit::System, error.to_string()),
-        _ => (Exit::Software, format!("{at}: {error}")),
+        Error::InvalidArgument(why) => why.clone(),
+        Error::System(_) => error.to_string(),
+        _ => format!("{at}: {error}"),
     };
-    Failure::new(exit, message).into()
+    Failure::new(Exit::of_client(&error), message).into()
 }
 
 /// Prints a JSON document.

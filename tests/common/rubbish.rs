@@ -5,6 +5,9 @@ use baton::protocol::{ClientInfo, Op, Outcome, Reason, Reply, Request, Status};
 use baton::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use baton::wire::{encode_reply, encode_request};
 
+/// A session that no server has given: mutants must not speak for a test's own session.
+const NO_SESSION: u64 = 0x5A5A_5A5A_5A5A_5A5A;
+
 /// The seed of this run: `BATON_TEST_SEED`, or another each time.
 pub fn seed() -> u64 {
     let set = std::env::var("BATON_TEST_SEED").ok().and_then(|text| text.parse().ok());
@@ -114,7 +117,7 @@ fn request(op: Op<'_>) -> Vec<u8> {
     let is_init = matches!(op, Op::Init { .. });
     let mut bytes = Vec::new();
     let request = Request {
-        session: SessionId(if is_init { 0 } else { 1 << 40 }),
+        session: SessionId(if is_init { 0 } else { NO_SESSION }),
         number: RequestNumber(1),
         attempt: Attempt(1),
         stamp: Stamp(1),
@@ -129,7 +132,7 @@ fn request(op: Op<'_>) -> Vec<u8> {
 fn reply(outcome: Outcome<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let reply = Reply {
-        session: SessionId(1 << 40),
+        session: SessionId(NO_SESSION),
         number: RequestNumber(1),
         attempt: Attempt(1),
         stamp: Stamp(1),
