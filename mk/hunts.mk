@@ -24,7 +24,7 @@ ifneq ($(HAS_NIGHTLY)$(HAS_FUZZ),yesyes)
 	@exit 1
 else
 	for target in $(TARGET); do \
-	    mkdir -p fuzz/corpus/$$target; \
+	    mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target; \
 	    $(CARGO) +nightly fuzz run $(FUZZ_FLAGS) $$target fuzz/corpus/$$target fuzz/seeds/$$target \
 	        -- -max_total_time=$(TIME) -max_len=1400 -verbosity=0; \
 	done
