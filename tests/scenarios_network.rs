@@ -122,7 +122,8 @@ fn scenario_2f_under_heavy_loss_every_append_counts_once() {
                     connection.append(b"file_0", line.as_bytes()).unwrap();
                     connection.release().unwrap();
                 }
-                connection.close().unwrap();
+                // Holding nothing it waits for two seconds, which such a network may use up.
+                let _ = connection.close();
             });
         }
     });

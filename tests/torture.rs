@@ -92,6 +92,7 @@ fn torture(plan: Plan<'_>) {
     let SocketAddr::V4(target) = server.addr() else { panic!("IPv4 is asked for") };
     let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
     let setup = Setup { faults, seed, ..Setup::default() };
+    let is_lossy = setup.faults != Faults::default();
     let proxy = Proxy::start(listen, target, setup).unwrap();
     let start = |number| Client::start(number, seed, letters, proxy.addr(), &dir);
     let clients: Vec<Client> = (1..=CLIENTS).map(start).collect();
@@ -110,7 +111,7 @@ fn torture(plan: Plan<'_>) {
     thread::sleep(random.up_to_ms(up_ms));
     let journals: Vec<PathBuf> = clients.into_iter().map(Client::end).collect();
     let check = |when: &str| {
-        let good = check(&data, &journals);
+        let good = check(&data, &journals, is_lossy);
         if !good {
             eprintln!("{when}: seed {seed}, {kills} kills");
         }
@@ -135,10 +136,11 @@ fn torture(plan: Plan<'_>) {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
-fn check(data: &Path, journals: &[PathBuf]) -> bool {
+fn check(data: &Path, journals: &[PathBuf], is_lossy: bool) -> bool {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/check_journal.py");
-    let status = Command::new("python3").arg(script).arg(data).args(journals).status();
-    status.expect("python3 is needed").success()
+    let mut command = Command::new("python3");
+    command.arg(script).args(is_lossy.then_some("--lossy")).arg(data).args(journals);
+    command.status().expect("python3 is needed").success()
 }
 
 /// One client process with its journal.
