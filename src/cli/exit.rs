@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(code(io::ErrorKind::Other), Exit::InputOutput);
         let failure = anyhow::Error::new(Failure::new(Exit::Data, "damaged")).context("checking");
         assert_eq!(exit_for(&failure), Exit::Data);
-        let unreachable = anyhow::Error::new(client::Error::Unavailable).context("connecting");
+        let unreachable = anyhow::Error::new(Error::Unavailable).context("connecting");
         assert_eq!(exit_for(&unreachable), Exit::Unavailable);
         assert_eq!(exit_for(&anyhow::anyhow!("a guess")), Exit::Failed);
     }
