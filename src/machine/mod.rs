@@ -150,8 +150,18 @@ impl Machine {
             // Of an append also an earlier piece: where the answers to its last pieces were lost,
             // the client repeats the first of these, and the answer to the last is for all.
             let is_newest = number == session.last || matches!(request.op, Op::Append { .. });
-            let is_same = is_newest && request.attempt == session.attempt;
-            return if is_same { Admission::Repeat } else { Admission::Ignore };
+            if is_newest && request.attempt == session.attempt {
+                return Admission::Repeat;
+            }
+            // The client has been told that no call took this number: a duplicate of a refused one
+            // took effect after a restart. It can neither be undone nor explained.
+            let is_contradiction =
+                number == session.last && session.attempt.is_before(request.attempt);
+            return if is_contradiction && !session.is_closed() {
+                self.lose(request.session, session)
+            } else {
+                Admission::Ignore
+            };
         }
         if session.is_closed() {
             return Admission::Refuse(Status::SessionLost, Reason::None);
@@ -167,11 +177,7 @@ impl Machine {
             Op::Append { window, .. } if number.0.saturating_sub(window.into()) <= next.0 => {
                 Admission::Early
             }
-            _ => Admission::Lost(Change::Evict {
-                session: request.session,
-                last: session.last,
-                why: Evicted::Lost,
-            }),
+            _ => self.lose(request.session, session),
         }
     }
 
@@ -263,6 +269,10 @@ impl Machine {
             Ok(_) => self.propose(request, ask),
             Err((status, reason)) => Admission::Refuse(status, reason),
         }
+    }
+
+    fn lose(&self, id: SessionId, session: &Session) -> Admission {
+        Admission::Lost(Change::Evict { session: id, last: session.last, why: Evicted::Lost })
     }
 
     fn propose(&self, request: &Request<'_>, ask: Ask) -> Admission {

@@ -181,6 +181,9 @@ impl Core {
     ) {
         self.counters.requests += 1;
         let newest = self.hear(from, request, now);
+        if let Some((status, reason)) = self.refused_before(request) {
+            return self.refuse(from, request, status, reason, actions);
+        }
         match self.machine.admit(request, newest, self.settings.section_limit) {
             Admission::Ignore => self.counters.ignored += 1,
             Admission::Early => self.early.hold(request),
@@ -208,7 +211,7 @@ impl Core {
             }
             Admission::Refuse(status, reason) => {
                 self.counters.refused += 1;
-                self.refuse(from, request, refused(status, reason), actions);
+                self.refuse(from, request, status, reason, actions);
             }
             Admission::Propose(change) => self.propose(from, request, change, now, actions),
             Admission::Lost(change) => {
@@ -277,6 +280,14 @@ impl Core {
         self.watch.hear(request.session, from, stamp, attempt, now.steady)
     }
 
+    /// Why the call of this request was refused when it came before, unless it is a late piece of
+    /// one that is settled.
+    fn refused_before(&self, request: &Request<'_>) -> Option<(Status, Reason)> {
+        let session = self.machine.session(request.session)?;
+        let is_next = request.number == session.last.next();
+        self.watch.refusal(request.session, request.attempt).filter(|_| is_next)
+    }
+
     fn propose(
         &mut self,
         from: SocketAddr,
@@ -286,7 +297,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         if !self.has_room(request) {
-            self.refuse(from, request, refused(Status::Refused, Reason::NoSpace), actions);
+            self.refuse(from, request, Status::Refused, Reason::NoSpace, actions);
             return;
         }
         if let Change::Register { nonce, .. } = &change {
@@ -454,10 +465,13 @@ impl Core {
         &mut self,
         from: SocketAddr,
         request: &Request<'_>,
-        outcome: Outcome<'static>,
+        status: Status,
+        reason: Reason,
         actions: &mut Vec<Action>,
     ) {
+        let outcome = refused(status, reason);
         if self.machine.session(request.session).is_some() {
+            self.watch.refuse(request.session, request.attempt, (status, reason));
             self.say(request, outcome);
         } else {
             actions.push(Action::Send { to: from, reply: direct(request, outcome) });

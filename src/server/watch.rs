@@ -3,6 +3,7 @@
 //! back.
 
 use crate::limits::{FRESH_MS, LINGER_MS, SILENCE_GRACE_MS, TURN_MS_MAX, TURN_REPEAT_MS};
+use crate::protocol::{Reason, Status};
 use crate::types::{Attempt, FencingToken, LogIndex, Millis, SessionId, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ pub struct Contact {
     pub stamp: Stamp,
     /// Its newest call.
     pub attempt: Attempt,
+    /// The call that was refused last, and why.
+    refused: Option<(Attempt, Status, Reason)>,
     heard: Millis,
     /// By when it is to be heard again while it waits.
     ask_by: Millis,
@@ -105,7 +108,16 @@ impl Watch {
         let touched = self.last_touched;
         let contact = self.contacts.entry(session).or_insert_with(|| {
             is_new = true;
-            Contact { addr, stamp, attempt, heard: now, ask_by: now, touched, needs_stable: false }
+            Contact {
+                addr,
+                stamp,
+                attempt,
+                refused: None,
+                heard: now,
+                ask_by: now,
+                touched,
+                needs_stable: false,
+            }
         });
         if is_new || stamp > contact.stamp {
             contact.addr = addr;
@@ -125,6 +137,20 @@ impl Watch {
 
     pub fn contact(&self, session: SessionId) -> Option<&Contact> {
         self.contacts.get(&session)
+    }
+
+    /// A call is refused, and stays refused: its client goes on to another with the same number, so
+    /// a late duplicate must not find, say, that there is room again.
+    pub fn refuse(&mut self, session: SessionId, attempt: Attempt, why: (Status, Reason)) {
+        if let Some(contact) = self.contacts.get_mut(&session) {
+            contact.refused = Some((attempt, why.0, why.1));
+        }
+    }
+
+    /// Why this call has been refused, if it has.
+    pub fn refusal(&self, session: SessionId, attempt: Attempt) -> Option<(Status, Reason)> {
+        let (refused, status, reason) = self.contacts.get(&session)?.refused?;
+        (refused == attempt).then_some((status, reason))
     }
 
     /// Entry `index` changed something for this session.
@@ -228,9 +254,7 @@ impl Watch {
     /// and has not been heard since.
     pub fn hold_left(&self, now: Millis) -> (u64, bool) {
         let hold = self.hold.as_ref();
-        hold.map_or((0, false), |hold| {
-            (hold.until.0.saturating_sub(now.0 + 1), hold.reminder.is_some())
-        })
+        hold.map_or((0, false), |hold| (hold.until.0.saturating_sub(now.0 + 1), hold.must_ask))
     }
 
     /// Somebody waits: makes sure that the holder's lease is watched. Returns whether it has run

@@ -142,6 +142,8 @@ impl Stage {
             if reply.is_consumed && reply.number.0 >= client.number {
                 client.number = reply.number.0 + 1;
                 client.attempt += 1;
+            } else if matches!(reply.outcome, Outcome::Refused { .. }) {
+                client.attempt += 1;
             }
             if let Outcome::Granted { token, .. } = reply.outcome {
                 client.token = token;
@@ -525,6 +527,34 @@ fn little_room_refuses_growth_but_lets_the_lock_go() {
     stage.core.handle_room(1_000);
     assert_eq!(stage.ask(&mut c1, Op::Release), [DONE]);
     assert_eq!(stage.published, b"A");
+}
+
+#[test]
+fn refused_call_stays_refused_when_a_duplicate_finds_room() {
+    let mut stage = Stage::new();
+    let mut c1 = stage.client(1);
+    stage.ask(&mut c1, WAIT);
+    stage.core.handle_room(0);
+    assert_eq!(stage.ask(&mut c1, append(b"A")), [NO_SPACE]);
+    stage.core.handle_room(u64::MAX);
+    c1.attempt -= 1;
+    assert_eq!(stage.ask(&mut c1, append(b"A")), [NO_SPACE], "the same call once more");
+    assert!(matches!(stage.ask(&mut c1, append(b"B"))[..], [Outcome::Done { .. }]));
+    assert_eq!(stage.ask(&mut c1, Op::Release), [DONE]);
+    assert_eq!(stage.published, b"B");
+}
+
+#[test]
+fn session_whose_refused_call_took_effect_after_a_restart_is_lost() {
+    let mut stage = Stage::new();
+    let mut c1 = stage.client(1);
+    stage.ask(&mut c1, WAIT);
+    // The append that takes the number is one that the client knows to be refused.
+    stage.ask(&mut c1, append(b"A"));
+    c1.number -= 1;
+    let lost = Outcome::Refused { status: Status::SessionLost, reason: Reason::None };
+    assert_eq!(stage.ask(&mut c1, append(b"B")), [lost]);
+    assert!(stage.core.machine().lock().holder.is_none());
 }
 
 #[test]
