@@ -6,6 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
 
 CARGO ?= cargo
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
@@ -25,11 +26,11 @@ setup: ## check the tools and install what is missing
 build: ## build library, server and command line for use (release)
 	$(CARGO) build --release
 
-demo: ## show a server, C and Python clients, and ten clients that contend
+demo: setup ## show a server, C and Python clients, and ten clients that contend
 	$(CARGO) build
 	@tools/demo.sh target/debug
 
-test: test-rust test-python fuzz-short ## run every test: Rust, C, Python, short torture, short fuzz
+test: setup test-rust test-python fuzz-short ## run every test: Rust, C, Python, short torture, short fuzz
 
 test-rust:
 ifeq ($(NEXTEST),yes)
@@ -43,7 +44,7 @@ verify: ## check without changing anything: format, lints, unit tests, generated
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) test --quiet --lib
-	$(CARGO) test --quiet --test headers
+	$(CARGO) test --quiet --test architecture --test headers
 
 fix: ## format, apply what the lints suggest, regenerate the headers
 	$(CARGO) clippy --all-targets --fix --allow-dirty --allow-staged
