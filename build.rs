@@ -32,6 +32,14 @@ const UDP_INCLUDES: [&str; 18] = [
     "arpa/inet.h",
 ];
 
+/// The same for the original `spinlock.h`.
+const SPINLOCK_INCLUDES: [&str; 4] = ["stdio.h", "stdlib.h", "unistd.h", "assert.h"];
+
+/// So that strict modes (-std=c11) show what the original headers brought in, such as usleep.
+const DEFAULT_SOURCE: &str = "#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif";
+
 const BUFFER_SIZE: &str = "
 /* Room for a message, in bytes; a program may define its own before it includes this file. */
 #ifndef BUFFER_SIZE
@@ -53,7 +61,8 @@ fn main() {
     udp.sys_includes = UDP_INCLUDES.map(String::from).to_vec();
     generate("udp.h", udp, &["src/ffi/udp.rs"]);
 
-    let spinlock = config("BATON_SPINLOCK_H", "A test-and-set spin lock.");
+    let mut spinlock = config("BATON_SPINLOCK_H", "A test-and-set spin lock.");
+    spinlock.sys_includes = SPINLOCK_INCLUDES.map(String::from).to_vec();
     generate("spinlock.h", spinlock, &["src/ffi/spinlock.rs"]);
 }
 
@@ -64,7 +73,7 @@ fn config(guard: &str, purpose: &str) -> Config {
         include_guard: Some(guard.into()),
         header: Some(format!(
             "/* {purpose} Part of Baton; see docs/C_API.md.\n   Generated from the Rust sources: \
-             change those, then `make fix`. */"
+             change those, then `make fix`. */\n\n{DEFAULT_SOURCE}"
         )),
         no_includes: true,
         style: Style::Tag,

@@ -1,6 +1,10 @@
 /* The calls of a distributed lock with appended files. Part of Baton; see docs/C_API.md.
    Generated from the Rust sources: change those, then `make fix`. */
 
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+
 #ifndef BATON_RPC_H
 #define BATON_RPC_H
 

@@ -1,8 +1,17 @@
 /* A test-and-set spin lock. Part of Baton; see docs/C_API.md.
    Generated from the Rust sources: change those, then `make fix`. */
 
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+
 #ifndef BATON_SPINLOCK_H
 #define BATON_SPINLOCK_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <assert.h>
 
 /**
  * A test-and-set spin lock, the one that the server uses, for the threads of one process. It is

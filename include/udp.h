@@ -1,6 +1,10 @@
 /* Five functions around a UDP socket. Part of Baton; see docs/C_API.md.
    Generated from the Rust sources: change those, then `make fix`. */
 
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+
 #ifndef BATON_UDP_H
 #define BATON_UDP_H
 

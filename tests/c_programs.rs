@@ -100,3 +100,11 @@ fn each_outcome_has_its_status() {
     command.arg(server.pid().to_string()).env("BATON_TIMEOUT_MS", "500");
     run(command);
 }
+
+#[test]
+fn a_socket_closed_by_the_program_is_a_status_and_nobody_elses_file() {
+    let program =
+        Program::compile("tests/c/closed_socket.c", &[&STRICT[..], &["-std=c11"]].concat());
+    let (_dir, server) = start();
+    run(at(program.command(), &server));
+}

@@ -316,6 +316,13 @@ impl Connection {
                 )
             }
         };
+        if let Err(Error::System(_)) = &result {
+            self.exchange.break_off();
+            // The descriptor is no socket of ours any more; it may be somebody else's by now.
+            if let Some(socket) = self.socket.take() {
+                Socket::disown(socket);
+            }
+        }
         self.message = match &result {
             Ok(_) => Cow::Borrowed(Status::Ok.text()),
             Err(Error::LeaseExpired) if self.exchange.is_revoked() => Cow::Borrowed(REVOKED),

@@ -13,6 +13,7 @@ use nix::sys::time::TimeSpec;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long to look for a datagram without blocking, in microseconds: waking a thread that
@@ -33,6 +34,12 @@ impl Socket {
         let fd = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
         bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
         Ok(Socket { fd })
+    }
+
+    /// Lets go of a descriptor that was closed behind our back: closing it once more could hit
+    /// whoever has got its number since.
+    pub(crate) fn disown(socket: Arc<Socket>) {
+        std::mem::forget(socket);
     }
 
     pub(crate) fn raw_fd(&self) -> i32 {

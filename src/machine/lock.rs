@@ -36,7 +36,8 @@ pub struct Waiter {
 /// What a holder has staged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
-    parts: Vec<Part>,
+    /// The whole appends by file, each file's in order: between files the order cannot be seen.
+    parts: BTreeMap<FileId, Vec<u8>>,
     open: Option<OpenAppend>,
     bytes: u64,
 }
@@ -172,17 +173,15 @@ impl Section {
         }
     }
 
-    /// The whole appends, in order; adjoining ones to the same file are one part.
+    /// The whole appends, one part a file.
     pub fn into_parts(self) -> Vec<Part> {
-        self.parts
+        self.parts.into_iter().map(|(file, data)| Part { file, data }).collect()
     }
 
     fn join(&mut self, file: FileId, data: &[u8]) {
-        self.bytes += data.len() as u64;
-        match self.parts.last_mut() {
-            Some(last) if last.file == file => last.data.extend_from_slice(data),
-            _ if data.is_empty() => {}
-            _ => self.parts.push(Part { file, data: data.to_vec() }),
+        if !data.is_empty() {
+            self.bytes += data.len() as u64;
+            self.parts.entry(file).or_default().extend_from_slice(data);
         }
     }
 }

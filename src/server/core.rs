@@ -25,6 +25,8 @@ use std::net::SocketAddr;
 const ROOM_KEPT: u64 = 256 << 10;
 /// How often writing is tried again on a full disk.
 const RETRY_MS: u64 = 100;
+/// The most deadlines that are dealt with in one critical section.
+const EVENTS_MAX: usize = 64;
 
 /// What the operator has set.
 #[derive(Clone, Copy, Debug)]
@@ -181,9 +183,6 @@ impl Core {
     ) {
         self.counters.requests += 1;
         let newest = self.hear(from, request, now);
-        if let Some((status, reason)) = self.refused_before(request) {
-            return self.refuse(from, request, status, reason, actions);
-        }
         match self.machine.admit(request, newest, self.settings.section_limit) {
             Admission::Ignore => self.counters.ignored += 1,
             Admission::Early => self.early.hold(request),
@@ -199,6 +198,8 @@ impl Core {
                 }
             }
             Admission::Holding(token) => {
+                let lost_since = (Status::LeaseExpired, Reason::None);
+                self.watch.settle(request.session, request.attempt, lost_since);
                 self.say(request, Outcome::Granted { token, lease_ms: 0 });
             }
             Admission::Renewed => self.say(request, Outcome::Done { lease_ms: 0 }),
@@ -224,7 +225,9 @@ impl Core {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now, actions: &mut Vec<Action>) {
-        while let Some(event) = self.watch.poll(now.steady) {
+        // What is left is due at once again: requests go on in between.
+        for _ in 0..EVENTS_MAX {
+            let Some(event) = self.watch.poll(now.steady) else { break };
             match event {
                 Event::Over { .. } => self.expire(event, now, actions),
                 Event::Remind(session) => self.repeat(session, now),
@@ -280,14 +283,6 @@ impl Core {
         self.watch.hear(request.session, from, stamp, attempt, now.steady)
     }
 
-    /// Why the call of this request was refused when it came before, unless it is a late piece of
-    /// one that is settled.
-    fn refused_before(&self, request: &Request<'_>) -> Option<(Status, Reason)> {
-        let session = self.machine.session(request.session)?;
-        let is_next = request.number == session.last.next();
-        self.watch.refusal(request.session, request.attempt).filter(|_| is_next)
-    }
-
     fn propose(
         &mut self,
         from: SocketAddr,
@@ -296,6 +291,11 @@ impl Core {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
+        // It was answered without taking its number, which its client has given to another call
+        // since: a late duplicate must not find, say, that there is room now.
+        if let Some((status, reason)) = self.watch.settled(request.session, request.attempt) {
+            return self.refuse(from, request, status, reason, actions);
+        }
         if !self.has_room(request) {
             self.refuse(from, request, Status::Refused, Reason::NoSpace, actions);
             return;
@@ -471,7 +471,7 @@ impl Core {
     ) {
         let outcome = refused(status, reason);
         if self.machine.session(request.session).is_some() {
-            self.watch.refuse(request.session, request.attempt, (status, reason));
+            self.watch.settle(request.session, request.attempt, (status, reason));
             self.say(request, outcome);
         } else {
             actions.push(Action::Send { to: from, reply: direct(request, outcome) });
@@ -480,8 +480,13 @@ impl Core {
 
     /// What a session is told waits for whatever changed something for it last.
     fn keep(&mut self, draft: Draft) {
-        if let Some(contact) = self.watch.contact(draft.session) {
-            self.outbox.push(contact.touched, contact.needs_stable, draft);
+        let Some(contact) = self.watch.contact(draft.session) else { return };
+        match draft.outcome {
+            // It may be another's request that took the lock away.
+            Outcome::Refused { status: Status::LeaseExpired | Status::NotHolder, .. } => {
+                self.outbox.push(self.engine.last(), false, draft);
+            }
+            _ => self.outbox.push(contact.touched, contact.needs_stable, draft),
         }
     }
 

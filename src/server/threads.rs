@@ -125,7 +125,11 @@ impl Server {
         let mut scratch = Scratch::new();
         self.settle(&mut scratch).map_err(|_| Error::Unsettled)?;
         let last = self.core.lock().engine().marks().published;
-        self.store.checkpoint(last)?;
+        match self.store.checkpoint(last) {
+            // Everything is in the log; the next start takes a little longer.
+            Err(error) if error.is_full() => warn!(%error, "no room for the last checkpoint"),
+            other => other?,
+        }
         let malformed = self.malformed.load(Ordering::Relaxed);
         info!(malformed, "stopped");
         Ok(())
@@ -250,9 +254,10 @@ impl Server {
         scratch: &mut Scratch,
         change: impl FnOnce(&mut Core, Now, &mut Vec<Action>),
     ) -> Option<Job> {
-        let now = self.clock.now();
         let (job, deadline) = {
             let mut core = self.core.lock();
+            // Read under the lock, so that time never goes back from one change to the next.
+            let now = self.clock.now();
             change(&mut core, now, &mut scratch.actions);
             (core.poll_job(), core.next_deadline())
         };

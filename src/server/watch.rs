@@ -16,8 +16,9 @@ pub struct Contact {
     pub stamp: Stamp,
     /// Its newest call.
     pub attempt: Attempt,
-    /// The call that was refused last, and why.
-    refused: Option<(Attempt, Status, Reason)>,
+    /// The last call that was answered without taking its number, and what a duplicate is told
+    /// that would take it.
+    settled: Option<(Attempt, Status, Reason)>,
     heard: Millis,
     /// By when it is to be heard again while it waits.
     ask_by: Millis,
@@ -112,7 +113,7 @@ impl Watch {
                 addr,
                 stamp,
                 attempt,
-                refused: None,
+                settled: None,
                 heard: now,
                 ask_by: now,
                 touched,
@@ -139,18 +140,18 @@ impl Watch {
         self.contacts.get(&session)
     }
 
-    /// A call is refused, and stays refused: its client goes on to another with the same number, so
-    /// a late duplicate must not find, say, that there is room again.
-    pub fn refuse(&mut self, session: SessionId, attempt: Attempt, why: (Status, Reason)) {
+    /// A call was answered without taking its number; `why` is what a duplicate of it is told from
+    /// now on if it would change something.
+    pub fn settle(&mut self, session: SessionId, attempt: Attempt, why: (Status, Reason)) {
         if let Some(contact) = self.contacts.get_mut(&session) {
-            contact.refused = Some((attempt, why.0, why.1));
+            contact.settled = Some((attempt, why.0, why.1));
         }
     }
 
-    /// Why this call has been refused, if it has.
-    pub fn refusal(&self, session: SessionId, attempt: Attempt) -> Option<(Status, Reason)> {
-        let (refused, status, reason) = self.contacts.get(&session)?.refused?;
-        (refused == attempt).then_some((status, reason))
+    /// What is told to a duplicate of this call, if it was settled.
+    pub fn settled(&self, session: SessionId, attempt: Attempt) -> Option<(Status, Reason)> {
+        let (settled, status, reason) = self.contacts.get(&session)?.settled?;
+        (settled == attempt).then_some((status, reason))
     }
 
     /// Entry `index` changed something for this session.

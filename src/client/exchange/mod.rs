@@ -286,6 +286,11 @@ impl Exchange {
         self.outcome.take()
     }
 
+    /// Ends the call without an outcome: there is no socket to go on with.
+    pub fn break_off(&mut self) {
+        self.call = None;
+    }
+
     /// The bytes that the last [`Call::Read`] brought.
     pub fn read_data(&self) -> &[u8] {
         &self.read_data

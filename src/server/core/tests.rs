@@ -545,6 +545,21 @@ fn refused_call_stays_refused_when_a_duplicate_finds_room() {
 }
 
 #[test]
+fn late_duplicate_of_an_acquire_by_the_holder_does_not_queue_it_anew() {
+    let mut stage = Stage::new();
+    let (mut c1, mut c2) = (stage.client(1), stage.client(2));
+    stage.ask(&mut c1, WAIT);
+    assert!(is_granted(&stage.ask(&mut c1, WAIT)), "held already: takes no number");
+    stage.ask(&mut c2, WAIT);
+    stage.pass(LEASE + 1);
+    let expired = Outcome::Refused { status: Status::LeaseExpired, reason: Reason::None };
+    assert_eq!(stage.ask(&mut c1, WAIT), std::slice::from_ref(&expired), "the same call again");
+    assert!(stage.core.machine().lock().waiters().next().is_none());
+    c1.attempt += 1;
+    assert_eq!(stage.ask(&mut c1, append(b"A")), [expired]);
+}
+
+#[test]
 fn session_whose_refused_call_took_effect_after_a_restart_is_lost() {
     let mut stage = Stage::new();
     let mut c1 = stage.client(1);
