@@ -74,7 +74,8 @@ fn run_every_way(source: &str) {
     let flags = [&STRICT[..], &["-std=gnu11"]].concat();
     let plain = Program::compile(source, &flags);
     let sanitized = Program::compile(source, &[&flags[..], &SANITIZE].concat());
-    for command in [plain.command(), sanitized.command(), plain.command_under_valgrind()] {
+    let commands = [plain.command(), sanitized.command()];
+    for command in commands.into_iter().chain(plain.command_under_valgrind()) {
         let (_dir, server) = start();
         run(with_port(command, &server));
     }

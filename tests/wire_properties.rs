@@ -5,7 +5,8 @@
 mod common;
 
 use baton::wire::{decode_reply, decode_request, encode_reply, encode_request};
-use common::rubbish::{Mutator, count, seed};
+use common::rubbish::{Mutator, count};
+use common::seed;
 
 #[test]
 fn a_million_random_and_mutated_datagrams_decode_faithfully_or_not_at_all() {

@@ -1,6 +1,6 @@
 //! Compiling C programs against the headers and the library of this build, and running them.
 
-use super::{PATIENCE, hermetic, wait_for_exit};
+use super::{PATIENCE, has_tool, hermetic, wait_for_exit};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -79,14 +79,18 @@ impl Program {
         hermetic(Command::new(&self.path))
     }
 
-    /// The command that runs it under valgrind, which makes it fail for any error it finds.
-    pub fn command_under_valgrind(&self) -> Command {
+    /// The command that runs it under valgrind, which makes it fail for any error it finds;
+    /// `None` where there is no valgrind.
+    pub fn command_under_valgrind(&self) -> Option<Command> {
+        if !has_tool("valgrind") {
+            return None;
+        }
         let mut command = hermetic(Command::new("valgrind"));
         command
             .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
             .args(["--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"])
             .arg(&self.path);
-        command
+        Some(command)
     }
 }
 

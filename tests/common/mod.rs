@@ -164,6 +164,15 @@ pub fn hermetic(mut command: Command) -> Command {
     command
 }
 
+/// Whether a tool is there that a test can do without; says what is left out when it is not.
+pub fn has_tool(tool: &str) -> bool {
+    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status();
+    if found.is_err() {
+        eprintln!("SKIPPED: what needs {tool}, which is missing; `make setup` installs it");
+    }
+    found.is_ok()
+}
+
 /// Waits until `is_so`, looking often; fails the test when it does not come true.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -8,15 +8,6 @@ use baton::wire::{encode_reply, encode_request};
 /// A session that no server has given: mutants must not speak for a test's own session.
 const NO_SESSION: u64 = 0x5A5A_5A5A_5A5A_5A5A;
 
-/// The seed of this run: `BATON_TEST_SEED`, or another each time.
-pub fn seed() -> u64 {
-    let set = std::env::var("BATON_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    set.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.unwrap().as_nanos() as u64
-    })
-}
-
 /// How many datagrams: `BATON_RUBBISH`, or as many as the test does by itself.
 pub fn count(usual: u64) -> u64 {
     std::env::var("BATON_RUBBISH").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
