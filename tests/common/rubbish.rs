@@ -89,6 +89,8 @@ fn messages() -> Vec<Vec<u8>> {
         Op::Close,
         Op::Renew,
         Op::Read { file, offset: 0, max: 100 },
+        Op::Inspect { what: 1, from: 0 },
+        Op::Revoke { token: FencingToken(1), reason: "why" },
         Op::Inspect { what: 3, from: 1 },
         Op::Revoke { token: FencingToken(1), reason: "stuck" },
     ];
