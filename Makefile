@@ -40,9 +40,10 @@ else
 	$(CARGO) test --no-fail-fast
 endif
 
-verify: ## check without changing anything: format, lints, unit tests, generated headers
+verify: ## check without changing anything: format, lints, documentation, unit tests, headers
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	@$(MAKE) doc
 	$(CARGO) test --quiet --lib
 	$(CARGO) test --quiet --test architecture --test headers
 
@@ -52,7 +53,7 @@ fix: ## format, apply what the lints suggest, regenerate the headers
 	@$(MAKE) headers
 
 doc: ## build the documentation of the Rust crate
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps
 
 clean: ## remove everything that was built
 	$(CARGO) clean

@@ -9,7 +9,7 @@ built=$(cd "$1" && pwd)
 root=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
 server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+trap '[ -z "$server" ] || { kill "$server" && wait "$server" || true; }; rm -rf "$scratch"' EXIT
 
 bold= plain=
 [ ! -t 1 ] || { bold=$'\033[1m'; plain=$'\033[0m'; }

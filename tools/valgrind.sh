@@ -11,7 +11,7 @@ scratch=$(mktemp -d)
 mkfifo "$scratch/ready"
 "$built/batond" --listen 127.0.0.1:0 --data "$scratch/data" >"$scratch/ready" &
 server=$!
-trap 'kill "$server" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+trap 'kill "$server" && wait "$server" || true; rm -rf "$scratch"' EXIT
 read -r line <"$scratch/ready"
 port=${line##*:}
 

@@ -69,7 +69,7 @@ enum Command {
 /// How a command finds its server.
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// The servers: HOST[:PORT], several separated by commas; the port is 10000 unless given
+    /// The servers: HOST or HOST:PORT, several separated by commas; the port is 10000 unless given
     #[arg(long, env = "BATON_SERVER", value_name = "ADDR", default_value = "localhost:10000")]
     pub server: String,
 }

@@ -1,7 +1,7 @@
 //! What an operator is shown: how the server is, who holds and who waits, what has happened.
 //!
 //! An answer to [`Op::Inspect`](super::Op::Inspect) is one page: a document of this module in
-//! postcard's bytes (https://postcard.jamesmunns.com/wire-format), at most
+//! postcard's bytes (<https://postcard.jamesmunns.com/wire-format>), at most
 //! [`READ_MAX`](crate::limits::READ_MAX) of them, with whole records only. A layout never changes
 //! once it is released; another one gets a number of its own in [`What`].
 

@@ -1,5 +1,5 @@
 //! The decisions of the fault proxy: datagrams and the time go in, the datagrams to send come out.
-//! No clock, no socket, no thread: [`super::relay`] has those.
+//! No clock, no socket, no thread: `relay` has those.
 
 use super::census::{Census, Peer, Sighting};
 use super::message::{Direction, Message};
