@@ -59,6 +59,8 @@ pub(super) struct Front {
     started: Instant,
     is_guard_there: bool,
     is_lost: bool,
+    /// Signals that came while the command was being started; it gets them then.
+    early_signals: Vec<Signal>,
 }
 
 impl Front {
@@ -83,6 +85,7 @@ impl Front {
             started: Instant::now(),
             is_guard_there: true,
             is_lost: false,
+            early_signals: Vec::new(),
         })
     }
 
@@ -132,7 +135,8 @@ impl Front {
                 // The second signal ends a wait that the first could not end politely.
                 (Stage::Waiting(Some(_)), _) => return Ok(Some(End::Signal(signal))),
                 (Stage::Running, Signal::SIGCONT) => self.resume(),
-                (Stage::Starting | Stage::Releasing(_), _) => {}
+                (Stage::Starting, _) => self.early_signals.push(signal),
+                (Stage::Releasing(_), _) => {}
                 (Stage::Running | Stage::Ended(_), _) => self.family.forward(signal),
             }
         }
@@ -179,6 +183,9 @@ impl Front {
             Some(Report::Started(pid)) => {
                 self.family.set_group(Some(Pid::from_raw(pid)));
                 self.stage = Stage::Running;
+                for signal in std::mem::take(&mut self.early_signals) {
+                    self.family.forward(signal);
+                }
             }
             Some(Report::NotStarted(errno)) => {
                 let errno = Errno::from_raw(errno);
