@@ -29,6 +29,7 @@ pub mod engine;
 mod ffi;
 pub mod limits;
 pub mod machine;
+mod mutant;
 pub mod protocol;
 pub mod proxy;
 pub mod server;

@@ -1,15 +1,18 @@
-//! `baton sim`: runs simulated systems from seeds, and tells their story.
+//! `baton sim`: runs simulated systems from seeds, tells their stories, draws them.
 
 use super::exit::{Exit, Failure};
 use crate::sim::{self, Options, Report};
 use anyhow::Context;
+use std::collections::hash_map::RandomState;
 use std::fs;
+use std::hash::BuildHasher;
 use std::path::PathBuf;
 use std::time::Instant;
 
 /// Run whole simulated systems, clients and faults included, from a seed.
 ///
-/// The same seed is the same run, to the last datagram, on every machine.
+/// The same seed is the same run, to the last datagram, on every machine. What is wrong ends the
+/// command with code 1, and is shown with the shortest command that shows it again.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SimArgs {
     /// The first seed; a random one, which is printed, when it is not given
@@ -24,23 +27,40 @@ pub struct SimArgs {
     /// Calls that the programs of a run make before they end
     #[arg(long, value_name = "N", default_value_t = sim::CALLS)]
     calls: u64,
-    /// Print the story of the run as JSON lines
+    /// Print the story of each run as JSON lines
     #[arg(long)]
     trace: bool,
+    /// Draw the run as a message sequence chart
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// The part of the run to draw, in milliseconds of its time: FROM..TO
+    #[arg(long, value_name = "RANGE", value_parser = range, requires = "svg")]
+    range: Option<(u64, u64)>,
+    /// Show that each planted bug is found
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutants: bool,
 }
 
 pub fn run(args: SimArgs) -> anyhow::Result<()> {
-    let first = match args.seed {
-        Some(seed) => seed,
-        None => random_seed().context("cannot draw a seed")?,
-    };
+    // Short enough to be typed.
+    let first = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    #[cfg(feature = "mutants")]
+    if args.mutants {
+        return hunt_mutants(first);
+    }
     let begin = Instant::now();
     let (mut steps, mut calls, mut failed) = (0, 0, 0);
     for seed in (0..args.seeds).map(|n| first.wrapping_add(n)) {
-        let options = Options { seed, calls: args.calls, steps: args.steps, is_told: args.trace };
-        let report = sim::run(options);
+        let is_told = args.trace || args.svg.is_some();
+        let report = sim::run(Options { seed, calls: args.calls, steps: args.steps, is_told });
         if args.trace {
             print!("{}", report.story.to_json());
+        }
+        if let Some(path) = &args.svg {
+            let (from, to) = args.range.unwrap_or((0, u64::MAX / 1000));
+            fs::write(path, sim::draw(&report.story.notes, from * 1000, to * 1000))
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
         steps += report.steps;
         calls += report.calls;
@@ -49,11 +69,10 @@ pub fn run(args: SimArgs) -> anyhow::Result<()> {
             explain(&report);
         }
     }
-    let seconds = begin.elapsed().as_secs_f64();
     eprintln!(
-        "{} seeds from {first}: {failed} failed; {calls} calls, {steps} steps; {:.0} seeds a second",
+        "{} seeds from {first}: {failed} failed; {calls} calls, {steps} steps, {:.0} seeds a second",
         args.seeds,
-        args.seeds as f64 / seconds
+        args.seeds as f64 / begin.elapsed().as_secs_f64()
     );
     if failed > 0 {
         return Err(Failure::new(Exit::Failed, format!("{failed} seeds failed")).into());
@@ -64,25 +83,67 @@ pub fn run(args: SimArgs) -> anyhow::Result<()> {
 /// Says what is wrong, how to see it again, and what happened last.
 fn explain(report: &Report) {
     let Some(why) = &report.failure else { return };
-    let Options { seed, calls, .. } = report.options;
+    let shortest = shorten(report.options);
+    let Options { seed, calls, .. } = shortest;
     eprintln!("seed {seed}, step {}: {why}", report.steps);
-    eprintln!("  replay: baton sim --seed {seed} --calls {calls} --steps {}", report.steps);
+    let told = sim::run(Options { is_told: true, ..shortest });
+    let calls = if calls == sim::CALLS { String::new() } else { format!(" --calls {calls}") };
+    eprintln!("  replay: baton sim --seed {seed}{calls} --steps {} --trace", told.steps);
     if report.options.is_told {
         return;
     }
-    let told = sim::run(Options { is_told: true, ..report.options });
     let notes = &told.story.notes;
     for note in &notes[notes.len().saturating_sub(LAST)..] {
         eprintln!("  {}", note.to_json());
     }
 }
 
-fn random_seed() -> std::io::Result<u64> {
-    let mut bytes = [0; 4];
-    let mut file = fs::File::open(PathBuf::from("/dev/urandom"))?;
-    std::io::Read::read_exact(&mut file, &mut bytes)?;
-    // Short enough to be typed.
-    Ok(u32::from_le_bytes(bytes).into())
+/// The run of the same seed with the fewest calls that fails, as far as halving finds it.
+fn shorten(options: Options) -> Options {
+    let mut shortest = options;
+    let (mut good, mut bad) = (0, options.calls);
+    while good + 1 < bad {
+        let calls = good + (bad - good) / 2;
+        let shorter = Options { calls, is_told: false, ..options };
+        if sim::run(shorter).failure.is_some() {
+            (bad, shortest) = (calls, shorter);
+        } else {
+            good = calls;
+        }
+    }
+    shortest
+}
+
+#[cfg(feature = "mutants")]
+fn hunt_mutants(first: u64) -> anyhow::Result<()> {
+    // Many of them end in an assertion of the code that they spoil.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = 0;
+    for mutant in sim::MUTANTS {
+        match sim::hunt(mutant, first) {
+            Some((seeds, why)) => {
+                println!(
+                    "found   {:26} by seed {seeds:4} of {:4}: {why}",
+                    mutant.name, mutant.seeds
+                )
+            }
+            None => {
+                missed += 1;
+                println!("MISSED  {:26} in {} seeds: {}", mutant.name, mutant.seeds, mutant.what);
+            }
+        }
+    }
+    println!("{} planted bugs, {missed} missed, seeds from {first}", sim::MUTANTS.len());
+    if missed > 0 {
+        return Err(Failure::new(Exit::Failed, format!("{missed} planted bugs missed")).into());
+    }
+    Ok(())
+}
+
+fn range(text: &str) -> Result<(u64, u64), String> {
+    let parse = |part: &str| part.parse::<u64>().ok();
+    let both = text.split_once("..").and_then(|(from, to)| Some((parse(from)?, parse(to)?)));
+    both.filter(|(from, to)| from < to).ok_or_else(|| "expected FROM..TO, as in 200..400".into())
 }
 
 /// Events shown of a run that failed.

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::limits::EPOCH_SHIFT;
 use crate::machine::history::Happening;
+use crate::mutant;
 use crate::protocol::inspect::RecordKind;
 use crate::protocol::{ClientInfo, Reason, Status};
 use crate::types::{Attempt, FencingToken, RequestNumber, SessionId};
@@ -57,7 +58,9 @@ impl Machine {
         self.files = self.files.max(files);
         let first = epoch << EPOCH_SHIFT;
         self.last_session = SessionId(self.last_session.0.max(first));
-        self.last_token = FencingToken(self.last_token.0.max(first));
+        if !mutant::is("tokens_without_epoch") {
+            self.last_token = FencingToken(self.last_token.0.max(first));
+        }
         self.record(RecordKind::Started, SessionId(0), FencingToken(0), 0);
     }
 
@@ -69,7 +72,7 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         // Proposed twice when a duplicate came before the first was applied.
-        if self.nonces.contains_key(&nonce) {
+        if self.nonces.contains_key(&nonce) && !mutant::is("registered_twice") {
             return;
         }
         let id = SessionId(self.last_session.0 + 1);
@@ -102,12 +105,14 @@ impl Machine {
         let next = session.last.next();
         // A cancel may overtake the acquire that it cancels; anything else comes in its turn, or
         // is a duplicate that was proposed before the first was applied.
-        let is_due = number == next || (*ask == Ask::Cancel && number == next.next());
+        let is_due = number == next
+            || (*ask == Ask::Cancel && number == next.next())
+            || (number == session.last && mutant::is("duplicate_executed"));
         if !is_due || session.is_closed() {
             return;
         }
         // Whoever asks for something else has stopped waiting.
-        if !matches!(ask, Ask::Acquire { try_only: false }) {
+        if !matches!(ask, Ask::Acquire { try_only: false }) && !mutant::is("waiter_kept") {
             self.leave(turn.session);
         }
         let mut is_stable = false;
@@ -134,7 +139,7 @@ impl Machine {
                         refusal
                     }
                     Some(section) => {
-                        if is_stable {
+                        if is_stable || mutant::is("abort_publishes") {
                             effects.push(Effect::Publish(section.into_parts()));
                         }
                         self.pass_on(turn.skip, effects);
@@ -150,7 +155,9 @@ impl Machine {
             Ask::Close => {
                 if let Some(section) = self.take_section(turn, RecordKind::Released) {
                     is_stable = true;
-                    effects.push(Effect::Publish(section.into_parts()));
+                    if !mutant::is("close_discards") {
+                        effects.push(Effect::Publish(section.into_parts()));
+                    }
                     self.pass_on(turn.skip, effects);
                 } else if self.holds(turn.session) {
                     // Held under a token that the client never saw: nothing of its making.
@@ -237,7 +244,7 @@ impl Machine {
 
     /// Gives the free lock to a session.
     fn grant(&mut self, id: SessionId) -> FencingToken {
-        self.last_token = FencingToken(self.last_token.0 + 1);
+        self.last_token = FencingToken(self.last_token.0 + u64::from(!mutant::is("token_reused")));
         let token = self.last_token;
         self.lock.holder =
             Some(Holder { session: id, token, since_ms: self.now_ms, section: Section::default() });

@@ -1,5 +1,6 @@
 //! The lock: who holds it, who waits, and what the holder has staged.
 
+use crate::mutant;
 use crate::types::{Attempt, FencingToken, FileId, Millis, SessionId, Ticket};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -83,6 +84,9 @@ impl Lock {
 
     /// Takes the first session out of the queue.
     pub fn pop(&mut self) -> Option<SessionId> {
+        if mutant::is("last_come_first_served") {
+            return self.queue.pop_last().map(|(_, waiter)| waiter.session);
+        }
         self.queue.pop_first().map(|(_, waiter)| waiter.session)
     }
 
@@ -119,7 +123,10 @@ impl Lock {
 
     /// The holder, if it is this session under this token.
     pub fn held_by(&mut self, session: SessionId, token: FencingToken) -> Option<&mut Holder> {
-        self.holder.as_mut().filter(|holder| holder.session == session && holder.token == token)
+        self.holder.as_mut().filter(|holder| {
+            let is_token = holder.token == token || mutant::is("token_not_checked");
+            holder.session == session && is_token
+        })
     }
 }
 
@@ -175,7 +182,9 @@ impl Section {
 
     /// The whole appends, one part a file.
     pub fn into_parts(self) -> Vec<Part> {
-        self.parts.into_iter().map(|(file, data)| Part { file, data }).collect()
+        let half = self.open.filter(|_| mutant::is("half_an_append_published"));
+        let whole = self.parts.into_iter().map(|(file, data)| Part { file, data });
+        whole.chain(half.map(|open| open.part)).collect()
     }
 
     fn join(&mut self, file: FileId, data: &[u8]) {

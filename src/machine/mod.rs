@@ -18,6 +18,7 @@ pub use lock::{Holder, Lock, Part, Section, Waiter};
 pub use session::{Answer, Session};
 
 use crate::limits::SESSIONS_MAX;
+use crate::mutant;
 use crate::protocol::inspect::What;
 use crate::protocol::{Op, Reason, Request, Status};
 use crate::types::{Attempt, FencingToken, FileId, LockId, Millis, RequestNumber, SessionId};
@@ -151,6 +152,9 @@ impl Machine {
             // the client repeats the first of these, and the answer to the last is for all.
             let is_newest = number == session.last || matches!(request.op, Op::Append { .. });
             if is_newest && request.attempt == session.attempt {
+                if mutant::is("duplicate_executed") {
+                    return self.admit_next(request, session, section_limit);
+                }
                 return Admission::Repeat;
             }
             // The client has been told that no call took this number: a duplicate of a refused one
@@ -167,7 +171,7 @@ impl Machine {
             return Admission::Refuse(Status::SessionLost, Reason::None);
         }
         if number == next {
-            if request.attempt.is_before(newest) {
+            if request.attempt.is_before(newest) && !mutant::is("stale_request_taken") {
                 return Admission::Ignore;
             }
             return self.admit_next(request, session, section_limit);

@@ -15,6 +15,7 @@ use crate::limits::{ASK_AGAIN_MS_MAX, ASK_AGAIN_MS_STEP, SKIP_MAX};
 use crate::machine::{
     Admission, Answer, Change, Command, Effect, Evicted, FIRST_REQUEST, Machine, Session,
 };
+use crate::mutant;
 use crate::protocol::inspect::Counters;
 use crate::protocol::{Op, Outcome, Reason, Reply, Request, Status};
 use crate::types::{Attempt, FileId, LockId, LogIndex, Millis, SessionId, Stamp};
@@ -389,7 +390,7 @@ impl Core {
 
     fn expire(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
         if let Event::Over { session, token, is_skipped } = event
-            && self.machine.lock().is_waited_for()
+            && (self.machine.lock().is_waited_for() || mutant::is("expires_unwanted"))
             && !self.engine.has_failed()
         {
             let change = Change::Expire { lock: LockId(0), session, token, is_skipped };
@@ -481,13 +482,16 @@ impl Core {
     /// What a session is told waits for whatever changed something for it last.
     fn keep(&mut self, draft: Draft) {
         let Some(contact) = self.watch.contact(draft.session) else { return };
-        match draft.outcome {
+        let (index, needs_stable) = match draft.outcome {
             // It may be another's request that took the lock away.
             Outcome::Refused { status: Status::LeaseExpired | Status::NotHolder, .. } => {
-                self.outbox.push(self.engine.last(), false, draft);
+                (self.engine.last(), false)
             }
-            _ => self.outbox.push(contact.touched, contact.needs_stable, draft),
-        }
+            _ => (contact.touched, contact.needs_stable),
+        };
+        let index = if mutant::is("reply_before_write") { LogIndex(0) } else { index };
+        let needs_stable = needs_stable && !mutant::is("reply_before_sync");
+        self.outbox.push(index, needs_stable, draft);
     }
 
     /// Sends what need not wait any longer. Once the log has failed nothing is acknowledged.

@@ -11,6 +11,7 @@ use crate::data::{self, DataFiles};
 use crate::disk::{Disk, RealDisk};
 use crate::engine::solo::{self, Ending, Flush};
 use crate::machine::{Effect, Machine};
+use crate::mutant;
 use crate::types::{FileId, LogIndex};
 use crate::wal::{self, Batch, SyncHandle, Writer};
 use nix::fcntl::{Flock, FlockArg};
@@ -142,7 +143,9 @@ impl<D: Disk> Store<D> {
         state.sizes.resize(files as usize, 0);
         // A damaged log must be found before anything is cut that it could not bring back.
         wal::check(&disk, &private, &mut |_, _| Ok(()))?;
-        data.cut(&state.sizes)?;
+        if !mutant::is("files_not_cut") {
+            data.cut(&state.sizes)?;
+        }
         let mut machine = state.machine;
         let mut effects = Vec::new();
         let (writer, found) = wal::recover(&disk, &private, options, after, &mut |_, payload| {
@@ -191,7 +194,10 @@ impl<D: Disk> Store<D> {
 
     /// Makes the log stable and publishes; what has been published is taken off `flush`.
     pub fn flush(&self, flush: &mut Flush) -> Ending {
-        if flush.needs_sync {
+        if mutant::is("publish_before_sync") {
+            let _ = self.publish(&mut flush.parts);
+        }
+        if flush.needs_sync && !mutant::is("sync_forgotten") {
             let handle = lock(&self.sync_handle).clone();
             // A sync that failed is never tried again: the kernel may have dropped the pages.
             if let Err(error) = handle.sync() {
@@ -278,7 +284,9 @@ impl<D: Disk> Store<D> {
             }
             Ok(())
         })?;
-        self.data.sync()?;
+        if !mutant::is("checkpoint_before_files") {
+            self.data.sync()?;
+        }
         write_state(&self.disk, &self.private, through, &state)?;
         self.checkpointed.fetch_max(through.0, Ordering::Relaxed);
         let mut writer = lock(&self.writer);

@@ -3,6 +3,7 @@
 //! back.
 
 use crate::limits::{FRESH_MS, LINGER_MS, SILENCE_GRACE_MS, TURN_MS_MAX, TURN_REPEAT_MS};
+use crate::mutant;
 use crate::protocol::{Reason, Status};
 use crate::types::{Attempt, FencingToken, LogIndex, Millis, SessionId, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,7 +126,9 @@ impl Watch {
             contact.stamp = stamp;
             contact.heard = now;
             if let Some(hold) = self.hold.as_mut().filter(|hold| hold.session == session) {
-                hold.until = lease_end(now, self.lease);
+                if !mutant::is("lease_not_renewed") {
+                    hold.until = lease_end(now, self.lease);
+                }
                 hold.reminder = None;
                 hold.must_ask = false;
             }
@@ -301,7 +304,7 @@ impl Watch {
 
     fn poll_hold(&mut self, now: Millis) -> Option<Event> {
         let hold = self.hold.as_mut()?;
-        if hold.until <= now {
+        if hold.until <= now && !mutant::is("dead_holder_kept") {
             return Some(over(hold));
         }
         let mut event = None;

@@ -19,6 +19,8 @@ pub struct Client {
     pub program: Program,
     /// None: the process is not there.
     exchange: Option<Exchange>,
+    /// Of the session.
+    pub nonce: u64,
     port: u16,
     /// Counts sessions, so that what was meant for an earlier one is recognised.
     life: u64,
@@ -45,6 +47,7 @@ impl Client {
             id,
             program: Program::new(id, is_probe),
             exchange: None,
+            nonce: 0,
             port: 40_000,
             life: 0,
             inbox: Vec::new(),
@@ -147,11 +150,12 @@ impl Client {
             0 if !context.plan.is_calm() => context.random.between(20, 2_000),
             _ => context.random.between(5_000, 30_000),
         };
+        self.nonce = context.random.next();
         self.exchange = Some(Exchange::new(Config {
             servers: vec![SERVER],
             timeout_us: timeout_ms * 1000,
             client: ClientInfo { pid: self.id as u32, ..ClientInfo::default() },
-            nonce: context.random.next(),
+            nonce: self.nonce,
             seed: context.random.next(),
         }));
         self.heard_at = context.now;

@@ -3,9 +3,9 @@
 
 use super::network::{Direction, Network};
 use super::plan::Plan;
-use super::story::{Story, What};
+use super::story::{Story, What, short};
 use crate::engine::solo::{Ending, Job};
-use crate::protocol::Reply;
+use crate::protocol::{Op, Outcome, Reason, Reply};
 use crate::proxy::random::Random;
 use crate::server::core::Now;
 use crate::types::FileId;
@@ -163,19 +163,51 @@ impl Context {
     }
 }
 
-/// A datagram for people.
+/// A datagram for people: what it says and which request it is about.
 fn describe(way: Direction, bytes: &[u8]) -> String {
-    let text = match way {
-        Direction::ToServer => wire::decode_request(bytes)
-            .map(|request| format!("#{}.{} {:?}", request.number, request.attempt, request.op)),
-        Direction::ToClient => wire::decode_reply(bytes)
-            .map(|reply| format!("#{}.{} {:?}", reply.number, reply.attempt, reply.outcome)),
-    };
-    let mut text = text.unwrap_or_else(|why| why.to_string());
-    if let Some(at) = text.find(", data: [") {
-        text.truncate(at);
+    match way {
+        Direction::ToServer => match wire::decode_request(bytes) {
+            Ok(request) => format!("{} #{}", describe_op(&request.op), request.number),
+            Err(why) => why.to_string(),
+        },
+        Direction::ToClient => match wire::decode_reply(bytes) {
+            Ok(reply) => format!("{} #{}", describe_outcome(&reply.outcome), reply.number),
+            Err(why) => why.to_string(),
+        },
     }
-    text
+}
+
+fn describe_op(op: &Op<'_>) -> String {
+    match op {
+        Op::Init { .. } => "init".into(),
+        Op::Acquire { try_only: false } => "acquire".into(),
+        Op::Acquire { try_only: true } => "try".into(),
+        Op::Cancel => "cancel".into(),
+        Op::Append { total, offset, data, .. } if data.len() < *total as usize => {
+            format!("append {offset}+{} of {total}", data.len())
+        }
+        Op::Append { total, .. } => format!("append {total}"),
+        Op::Release => "release".into(),
+        Op::Abort => "abort".into(),
+        Op::Close => "close".into(),
+        Op::Renew => "renew".into(),
+        Op::Read { offset, .. } => format!("read {offset}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn describe_outcome(outcome: &Outcome<'_>) -> String {
+    match outcome {
+        Outcome::Connected { .. } => "connected".into(),
+        Outcome::Granted { token, .. } => format!("granted {}", short(token.0)),
+        Outcome::Queued { position: 0, .. } => "your turn".into(),
+        Outcome::Queued { position, .. } => format!("queued at {position}"),
+        Outcome::Done { .. } => "done".into(),
+        Outcome::Disconnected => "disconnected".into(),
+        Outcome::Data { length, data } => format!("{} bytes of {length}", data.len()),
+        Outcome::Refused { status, reason: Reason::None } => format!("refused: {status:?}"),
+        Outcome::Refused { status, reason } => format!("refused: {status:?} {reason:?}"),
+    }
 }
 
 impl Ord for Scheduled {

@@ -18,15 +18,21 @@ mod client;
 mod context;
 mod ledger;
 mod linear;
+mod mutants;
 mod network;
 mod observe;
 mod plan;
 mod program;
 mod server;
 mod story;
+mod svg;
 mod world;
 
+#[cfg(feature = "mutants")]
+pub use mutants::hunt;
+pub use mutants::{MUTANTS, Mutant};
 pub use story::{Note, Story, What};
+pub use svg::draw;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
@@ -41,6 +47,13 @@ pub struct Options {
     pub steps: u64,
     /// Keep the story.
     pub is_told: bool,
+}
+
+impl Default for Options {
+    /// A standard run of seed 0.
+    fn default() -> Self {
+        Options { seed: 0, calls: CALLS, steps: u64::MAX, is_told: false }
+    }
 }
 
 /// Calls of a standard run.

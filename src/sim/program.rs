@@ -94,6 +94,11 @@ impl Program {
         self.is_connected
     }
 
+    /// It waits for the lock, or did so in a call that timed out.
+    pub fn may_wait(&self) -> bool {
+        self.pending_since.is_some() || matches!(self.asked(), Some(Ask::Acquire(_)))
+    }
+
     /// Its one section has not begun yet.
     pub fn is_probing(&self) -> bool {
         self.is_probe && self.serial == 0
@@ -151,7 +156,7 @@ impl Program {
         if ends {
             return Ok(if random.chance(0.7) { Ask::Release } else { Ask::Close });
         }
-        if ledger.fate(token) == Fate::Releasing {
+        if ledger.fate(token) == Fate::Releasing || self.pending_since.is_some() {
             // It timed out: the outcome is asked for, one way or another.
             return Ok(match random.between(0, 9) {
                 0 => Ask::Close,

@@ -266,6 +266,8 @@ impl Server {
         let (job, ending) = run(&process.store, job);
         if let Some(crash) = crash {
             if !self.disk.has_power() {
+                self.disk.set_fault(None);
+                self.see_files(false, ledger)?;
                 self.crash(crash, context);
                 return Ok(None);
             }

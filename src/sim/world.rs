@@ -187,7 +187,13 @@ impl World {
 
     fn check_handover(&mut self, handover: Handover) -> Verdict {
         self.tell_holder();
+        self.check_wanted(handover)?;
         let Some((session, token)) = handover.from else { return Ok(()) };
+        if handover.cause == Cause::Time
+            && let Some(client) = self.ledger.client_of(token)
+        {
+            self.context.story.tell(self.context.now, || What::LeaseOver { client, token });
+        }
         if let Some(client) = self.ledger.client_of(token)
             && handover.cause == Cause::Request(session)
             && self.clients[client].had_power_loss(&self.context)
@@ -196,6 +202,20 @@ impl World {
             return Ok(());
         }
         self.check_belief(token, "the server took it away")
+    }
+
+    /// Nobody is given the lock who does not want it.
+    fn check_wanted(&self, handover: Handover) -> Verdict {
+        let session = handover.to.and_then(|(id, _)| self.server.machine()?.session(id));
+        let Some(session) = session else { return Ok(()) };
+        let client = &self.clients[session.client.pid as usize];
+        // A power loss may bring back the time when it did.
+        let was_reset = client.had_power_loss(&self.context);
+        let is_other = !client.is_up() || client.nonce != session.nonce;
+        if is_other || was_reset || client.program.may_wait() {
+            return Ok(());
+        }
+        Err(format!("client {} is given the lock without asking for it", client.id))
     }
 
     /// A client was told that it has the lock: it does.

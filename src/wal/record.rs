@@ -59,7 +59,8 @@ pub fn decode(bytes: &[u8], salt: u64) -> Result<Option<Record<'_>>, Bad> {
     if len == 0 || len > ENTRY_MAX || len > rest.len() {
         return Err(Bad::Length);
     }
-    if header.checksum.get() != checksum(&bytes[..HEADER_LEN + len], salt) {
+    let is_intact = header.checksum.get() == checksum(&bytes[..HEADER_LEN + len], salt);
+    if !is_intact && !crate::mutant::is("checksum_ignored") {
         return Err(Bad::Checksum);
     }
     Ok(Some(Record {

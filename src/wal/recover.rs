@@ -5,6 +5,7 @@ use super::segment::{self, Segment};
 use super::writer::{Closed, Current, Writer};
 use super::{Error, Options, Torn, Visit, mark, read_checkpoint};
 use crate::disk::{Disk, DiskFile};
+use crate::mutant;
 use crate::types::LogIndex;
 use std::path::Path;
 
@@ -124,12 +125,14 @@ fn settle<D: Disk>(
     {
         let path = &segment.path;
         let mut reserved = tail.size;
-        if is_torn && tail.size > tail.offset {
+        if is_torn && !mutant::is("torn_tail_kept") && tail.size > tail.offset {
             tail.file.set_size(tail.offset).map_err(Error::io(path, "cut"))?;
             reserved = tail.offset;
         }
         // Also what was only handed to the kernel when a killed process left it.
-        tail.file.sync().map_err(Error::io(path, "sync"))?;
+        if !mutant::is("recovery_not_synced") {
+            tail.file.sync().map_err(Error::io(path, "sync"))?;
+        }
         // A checkpoint may be ahead of a log whose end a power loss took.
         if tail.last == scan.last {
             let segment = segment.clone();

@@ -8,7 +8,7 @@ use crate::client::error::Error;
 use crate::limits::CLOSE_WAIT_MS;
 use crate::protocol::{Outcome, Reason, Reply, Status};
 use crate::types::{Attempt, FencingToken, RequestNumber, Stamp};
-use crate::wire;
+use crate::{mutant, wire};
 use std::net::SocketAddrV4;
 
 impl Exchange {
@@ -20,7 +20,7 @@ impl Exchange {
         let Some(flight) = &self.flight else { return };
         let Some(piece) = reply.number.0.checked_sub(flight.first.0) else { return };
         let is_ours = (flight.kind == Kind::Init || reply.session == self.session)
-            && reply.attempt == flight.attempt
+            && (reply.attempt == flight.attempt || mutant::is("any_reply_taken"))
             && self.window.awaits(piece, reply.stamp.0)
             && flight.kind.fits(&reply.outcome);
         if !is_ours {
@@ -47,6 +47,9 @@ impl Exchange {
         match reply.outcome {
             Outcome::Queued { ask_again_ms, .. } => {
                 self.wait_in_queue(reply.stamp, ask_again_ms, now)
+            }
+            _ if mutant::is("lease_from_arrival") => {
+                self.count_answer(&Reply { stamp: Stamp(now), ..reply }, piece, now);
             }
             _ => self.count_answer(&reply, piece, now),
         }
@@ -75,7 +78,8 @@ impl Exchange {
 
     /// Counts what is answered; when that is the whole request, goes on from there.
     fn count_answer(&mut self, reply: &Reply<'_>, piece: u64, now: u64) {
-        self.next_number = RequestNumber(reply.number.0 + u64::from(reply.is_consumed));
+        let is_consumed = reply.is_consumed || mutant::is("every_answer_counts");
+        self.next_number = RequestNumber(reply.number.0 + u64::from(is_consumed));
         let is_whole = self.window.on_answered(piece, now, &self.rtt);
         let is_refused = matches!(reply.outcome, Outcome::Refused { .. });
         if let (Outcome::Done { lease_ms }, Some(flight)) = (&reply.outcome, &self.flight) {
@@ -146,6 +150,8 @@ impl Exchange {
             reply.outcome,
             Outcome::Refused { status: Status::LeaseExpired | Status::NotHolder, .. }
         );
+        let is_own_release =
+            self.call.is_some_and(|call| call.step == Step::Own && call.wish == Wish::Release);
         match (flight.kind, &reply.outcome) {
             (Kind::Init, Outcome::Connected { client_id }) => {
                 self.session = reply.session;
@@ -169,6 +175,9 @@ impl Exchange {
                 self.held.is_staged |= piece + 1 == pieces && flight.token == self.held.token;
             }
             (Kind::Append { .. } | Kind::Renew | Kind::Close, _) if is_gone => self.lose_lock(),
+            // A release of an earlier call, which ran out of time, or on behalf of a close: the
+            // program is still to be told.
+            (Kind::Release, _) if is_gone && !is_own_release => self.lose_lock(),
             (Kind::Release | Kind::Abort | Kind::Close, outcome)
                 if is_gone || !matches!(outcome, Outcome::Refused { .. }) =>
             {
@@ -310,7 +319,7 @@ impl Exchange {
 
     /// The token counts no more; what was staged under it is discarded.
     fn lose_lock(&mut self) {
-        self.owes_expiry |= self.held.is_staged;
+        self.owes_expiry |= self.held.is_staged && !mutant::is("loss_not_told");
         self.held.is_staged = false;
         self.held.is_lost = true;
         self.lease.clear();

@@ -1,0 +1,32 @@
+//! Planted bugs, for trying out the tests: each is a place in the code that asks whether it is to
+//! do the wrong thing. Only a build with the feature `mutants` can; in any other the question is a
+//! constant and the wrong thing is not even compiled.
+//!
+//! [`crate::sim::MUTANTS`] lists them; `make sim-mutants` shows that the simulator finds each.
+
+/// Whether this bug is planted.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub(crate) const fn is(_name: &str) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+pub(crate) use planted::{is, plant};
+
+#[cfg(feature = "mutants")]
+mod planted {
+    use std::sync::{PoisonError, RwLock};
+
+    static PLANTED: RwLock<&str> = RwLock::new("");
+
+    /// Whether this bug is planted.
+    pub(crate) fn is(name: &str) -> bool {
+        *PLANTED.read().unwrap_or_else(PoisonError::into_inner) == name
+    }
+
+    /// Plants this bug and no other.
+    pub(crate) fn plant(name: &'static str) {
+        *PLANTED.write().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+}
