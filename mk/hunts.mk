@@ -26,7 +26,7 @@ else
 	for target in $(TARGET); do \
 	    mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target; \
 	    $(CARGO) +nightly fuzz run $(FUZZ_FLAGS) $$target fuzz/corpus/$$target fuzz/seeds/$$target \
-	        -- -max_total_time=$(TIME) -max_len=1400 -verbosity=0; \
+	        -- -max_total_time=$(TIME) -max_len=1400 -verbosity=0 -print_funcs=0; \
 	done
 endif
 
