@@ -3,24 +3,23 @@
 //!
 //! The simulator runs this same code, so everything from outside is an argument.
 
+mod commit;
 mod inspect;
+mod tell;
 
 pub use inspect::{Page, encode as encode_page};
 
 use super::early::Early;
-use super::outbox::{Draft, Outbox};
+use super::outbox::Outbox;
 use super::watch::{Event, Watch};
 use crate::engine::solo::{Ending, Flush, Job, Solo};
-use crate::limits::{ASK_AGAIN_MS_MAX, ASK_AGAIN_MS_STEP, SKIP_MAX};
-use crate::machine::{
-    Admission, Answer, Change, Command, Effect, Evicted, FIRST_REQUEST, Machine, Session,
-};
-use crate::mutant;
+use crate::machine::{Admission, Change, Effect, FIRST_REQUEST, Machine};
 use crate::protocol::inspect::Counters;
 use crate::protocol::{Op, Outcome, Reason, Reply, Request, Status};
-use crate::types::{Attempt, FileId, LockId, LogIndex, Millis, SessionId, Stamp};
+use crate::types::{Attempt, FileId, LogIndex, Millis, Stamp};
 use crate::wal::Batch;
 use std::net::SocketAddr;
+use tell::{ask_again_ms, direct, refused};
 
 /// Free space that is kept for what must always be possible: giving the lock back, expiry.
 const ROOM_KEPT: u64 = 256 << 10;
@@ -323,227 +322,6 @@ impl Core {
         };
         self.room >= needed
     }
-
-    /// Gives the change its place in the log, applies it, and keeps what follows in the outbox.
-    fn commit(&mut self, change: Change, now: Now, actions: &mut Vec<Action>) {
-        let skip = self.silent_waiters(&change, now);
-        let now_ms = now.unix.max(self.machine.now_ms());
-        let command = Command { now_ms, skip, change };
-        let index = self.engine.propose(&command);
-        let mut effects = std::mem::take(&mut self.effects);
-        self.machine.apply(&command, &mut effects);
-        for effect in effects.drain(..) {
-            self.follow(index, effect, now);
-        }
-        self.effects = effects;
-        self.watch_hold(now, actions);
-    }
-
-    /// Does what an applied command has led to.
-    fn follow(&mut self, index: LogIndex, effect: Effect, now: Now) {
-        match effect {
-            Effect::Registered { nonce, session } => {
-                self.watch.begin(session, now.steady);
-                if let Some(at) = self.joining.iter().position(|(joining, ..)| *joining == nonce) {
-                    let (_, addr, stamp, attempt) = self.joining.swap_remove(at);
-                    self.watch.hear(session, addr, stamp, attempt, now.steady);
-                }
-            }
-            Effect::Answer { session, is_stable } => {
-                self.watch.touch(session, index, is_stable);
-                let Some(state) = self.machine.session(session) else { return };
-                match state.answer {
-                    Answer::Granted(token) => self.watch.begin_hold(session, token, now.steady),
-                    Answer::Disconnected => self.watch.linger(session, now.steady),
-                    _ => {}
-                }
-                self.repeat(session, now);
-            }
-            Effect::Turn { session, token } => {
-                self.watch.touch(session, index, false);
-                self.watch.begin_turn(session, token, now.steady);
-                self.repeat(session, now);
-            }
-            Effect::Publish(parts) => self.engine.publish(index, parts),
-            Effect::Ended { session } => {
-                self.watch.forget(session);
-                self.early.forget(session);
-                self.held.forget(session);
-            }
-        }
-    }
-
-    /// Keeps the lease of the holder in view while anybody waits.
-    fn watch_hold(&mut self, now: Now, actions: &mut Vec<Action>) {
-        match &self.machine.lock().holder {
-            None => self.watch.end_hold(),
-            Some(holder) => {
-                debug_assert_eq!(self.watch.held_token(), Some(holder.token));
-                if self.machine.lock().is_waited_for()
-                    && let Some(event) = self.watch.watch_hold(now.steady)
-                {
-                    self.expire(event, now, actions);
-                }
-            }
-        }
-    }
-
-    fn expire(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
-        if let Event::Over { session, token, is_skipped } = event
-            && (self.machine.lock().is_waited_for() || mutant::is("expires_unwanted"))
-            && !self.engine.has_failed()
-        {
-            let change = Change::Expire { lock: LockId(0), session, token, is_skipped };
-            self.commit(change, now, actions);
-        }
-    }
-
-    /// Evicts a session of which nothing was heard for its time to live.
-    fn end_idle(&mut self, id: SessionId, now: Now, actions: &mut Vec<Action>) {
-        let Some(session) = self.machine.session(id) else { return };
-        let holds = self.watch.lease_ms(id) > 0;
-        let until = self.watch.idle_until(id, session.is_closed());
-        if until > now.steady {
-            self.watch.look_again(id, until);
-        } else if holds || session.ticket.is_some() || self.engine.has_failed() {
-            self.watch.look_again(id, Millis(now.steady.0 + self.settings.session_ttl_ms));
-        } else {
-            let change = Change::Evict { session: id, last: session.last, why: Evicted::Idle };
-            self.commit(change, now, actions);
-        }
-    }
-
-    /// Waiters at the head of the queue that have fallen silent, if the change may free the lock.
-    fn silent_waiters(&self, change: &Change, now: Now) -> Vec<SessionId> {
-        if matches!(change, Change::Boot { .. } | Change::Register { .. }) {
-            return Vec::new();
-        }
-        let waiters = self.machine.lock().waiters().take(SKIP_MAX);
-        waiters.take_while(|session| self.watch.is_silent(*session, now.steady)).collect()
-    }
-
-    /// Tells a session (again) what the answer to its last request is.
-    fn repeat(&mut self, id: SessionId, now: Now) {
-        let Some(session) = self.machine.session(id) else { return };
-        let outcome = match session.answer {
-            Answer::Connected => Outcome::Connected { client_id: session.client_id },
-            Answer::Waiting => self.queued(session),
-            // Its turn has come: it asks, now or again, to be granted.
-            Answer::Granted(_) if self.watch.must_ask(id) => {
-                Outcome::Queued { position: 0, ask_again_ms: 0 }
-            }
-            Answer::Granted(token) => Outcome::Granted { token, lease_ms: 0 },
-            Answer::Done => Outcome::Done { lease_ms: 0 },
-            Answer::Disconnected => Outcome::Disconnected,
-            Answer::Refused(status, reason) => refused(status, reason),
-        };
-        let (number, attempt) = (session.last, session.attempt);
-        if let Outcome::Queued { ask_again_ms, .. } = outcome {
-            self.watch.expect(id, ask_again_ms.into(), now.steady);
-        }
-        self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome });
-    }
-
-    fn queued(&self, session: &Session) -> Outcome<'static> {
-        let position = session.ticket.map_or(0, |ticket| self.machine.lock().position(ticket));
-        Outcome::Queued { position, ask_again_ms: ask_again_ms(position as usize) }
-    }
-
-    /// Answers a request that takes no number.
-    fn say(&mut self, request: &Request<'_>, outcome: Outcome<'static>) {
-        self.keep(Draft {
-            session: request.session,
-            number: request.number,
-            attempt: request.attempt,
-            is_consumed: false,
-            outcome,
-        });
-    }
-
-    /// Refuses a request. To a session that tells also that all its requests before were taken, so
-    /// it waits for them like any answer.
-    fn refuse(
-        &mut self,
-        from: SocketAddr,
-        request: &Request<'_>,
-        status: Status,
-        reason: Reason,
-        actions: &mut Vec<Action>,
-    ) {
-        let outcome = refused(status, reason);
-        if self.machine.session(request.session).is_some() {
-            self.watch.settle(request.session, request.attempt, (status, reason));
-            self.say(request, outcome);
-        } else {
-            actions.push(Action::Send { to: from, reply: direct(request, outcome) });
-        }
-    }
-
-    /// What a session is told waits for whatever changed something for it last.
-    fn keep(&mut self, draft: Draft) {
-        let Some(contact) = self.watch.contact(draft.session) else { return };
-        let (index, needs_stable) = match draft.outcome {
-            // It may be another's request that took the lock away.
-            Outcome::Refused { status: Status::LeaseExpired | Status::NotHolder, .. } => {
-                (self.engine.last(), false)
-            }
-            _ => (contact.touched, contact.needs_stable),
-        };
-        let index = if mutant::is("reply_before_write") { LogIndex(0) } else { index };
-        let needs_stable = needs_stable && !mutant::is("reply_before_sync");
-        self.outbox.push(index, needs_stable, draft);
-    }
-
-    /// Sends what need not wait any longer. Once the log has failed nothing is acknowledged.
-    fn flush(&mut self, actions: &mut Vec<Action>) {
-        if self.engine.has_failed() {
-            return;
-        }
-        self.flush_held(actions);
-        while let Some(draft) = self.outbox.pop(self.engine.marks()) {
-            let Some(contact) = self.watch.contact(draft.session) else { continue };
-            let lease = self.watch.lease_ms(draft.session);
-            let outcome = match draft.outcome {
-                // Lost again before it could be told; the client will ask.
-                Outcome::Granted { token, .. } if self.watch.held_token() != Some(token) => {
-                    continue;
-                }
-                Outcome::Granted { token, .. } => Outcome::Granted { token, lease_ms: lease },
-                Outcome::Done { .. } => Outcome::Done { lease_ms: lease },
-                other => other,
-            };
-            let reply = Reply {
-                session: draft.session,
-                number: draft.number,
-                attempt: draft.attempt,
-                stamp: contact.stamp,
-                is_consumed: draft.is_consumed,
-                outcome,
-            };
-            actions.push(Action::Send { to: contact.addr, reply });
-        }
-    }
-}
-
-/// How soon the waiter at this position is to ask again.
-fn ask_again_ms(position: usize) -> u32 {
-    (position as u64).saturating_mul(ASK_AGAIN_MS_STEP).min(ASK_AGAIN_MS_MAX) as u32
-}
-
-/// A reply to a request that has changed nothing.
-fn direct(request: &Request<'_>, outcome: Outcome<'static>) -> Reply<'static> {
-    Reply {
-        session: request.session,
-        number: request.number,
-        attempt: request.attempt,
-        stamp: request.stamp,
-        is_consumed: false,
-        outcome,
-    }
-}
-
-fn refused(status: Status, reason: Reason) -> Outcome<'static> {
-    Outcome::Refused { status, reason }
 }
 
 #[cfg(all(test, loom))]

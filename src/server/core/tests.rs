@@ -1,7 +1,7 @@
 use super::*;
 use crate::protocol::ClientInfo;
 use crate::protocol::inspect::{HistoryPage, LockPage, RecordKind, Revocation, ServerStatus, What};
-use crate::types::{FencingToken, RequestNumber, Stamp};
+use crate::types::{FencingToken, LockId, RequestNumber, SessionId};
 use std::net::Ipv4Addr;
 
 const LEASE: u64 = 1_000;

@@ -1,0 +1,135 @@
+//! What sessions are told, and when: drafts wait in the outbox until the log has got far enough.
+
+use super::{Action, Core, Now};
+use crate::limits::{ASK_AGAIN_MS_MAX, ASK_AGAIN_MS_STEP};
+use crate::machine::{Answer, Session};
+use crate::mutant;
+use crate::protocol::{Outcome, Reason, Reply, Request, Status};
+use crate::server::outbox::Draft;
+use crate::types::{LogIndex, SessionId};
+use std::net::SocketAddr;
+
+impl Core {
+    /// Tells a session (again) what the answer to its last request is.
+    pub(super) fn repeat(&mut self, id: SessionId, now: Now) {
+        let Some(session) = self.machine.session(id) else { return };
+        let outcome = match session.answer {
+            Answer::Connected => Outcome::Connected { client_id: session.client_id },
+            Answer::Waiting => self.queued(session),
+            // Its turn has come: it asks, now or again, to be granted.
+            Answer::Granted(_) if self.watch.must_ask(id) => {
+                Outcome::Queued { position: 0, ask_again_ms: 0 }
+            }
+            Answer::Granted(token) => Outcome::Granted { token, lease_ms: 0 },
+            Answer::Done => Outcome::Done { lease_ms: 0 },
+            Answer::Disconnected => Outcome::Disconnected,
+            Answer::Refused(status, reason) => refused(status, reason),
+        };
+        let (number, attempt) = (session.last, session.attempt);
+        if let Outcome::Queued { ask_again_ms, .. } = outcome {
+            self.watch.expect(id, ask_again_ms.into(), now.steady);
+        }
+        self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome });
+    }
+
+    fn queued(&self, session: &Session) -> Outcome<'static> {
+        let position = session.ticket.map_or(0, |ticket| self.machine.lock().position(ticket));
+        Outcome::Queued { position, ask_again_ms: ask_again_ms(position as usize) }
+    }
+
+    /// Answers a request that takes no number.
+    pub(super) fn say(&mut self, request: &Request<'_>, outcome: Outcome<'static>) {
+        self.keep(Draft {
+            session: request.session,
+            number: request.number,
+            attempt: request.attempt,
+            is_consumed: false,
+            outcome,
+        });
+    }
+
+    /// Refuses a request. To a session that tells also that all its requests before were taken, so
+    /// it waits for them like any answer.
+    pub(super) fn refuse(
+        &mut self,
+        from: SocketAddr,
+        request: &Request<'_>,
+        status: Status,
+        reason: Reason,
+        actions: &mut Vec<Action>,
+    ) {
+        let outcome = refused(status, reason);
+        if self.machine.session(request.session).is_some() {
+            self.watch.settle(request.session, request.attempt, (status, reason));
+            self.say(request, outcome);
+        } else {
+            actions.push(Action::Send { to: from, reply: direct(request, outcome) });
+        }
+    }
+
+    /// What a session is told waits for whatever changed something for it last.
+    fn keep(&mut self, draft: Draft) {
+        let Some(contact) = self.watch.contact(draft.session) else { return };
+        let (index, needs_stable) = match draft.outcome {
+            // It may be another's request that took the lock away.
+            Outcome::Refused { status: Status::LeaseExpired | Status::NotHolder, .. } => {
+                (self.engine.last(), false)
+            }
+            _ => (contact.touched, contact.needs_stable),
+        };
+        let index = if mutant::is("reply_before_write") { LogIndex(0) } else { index };
+        let needs_stable = needs_stable && !mutant::is("reply_before_sync");
+        self.outbox.push(index, needs_stable, draft);
+    }
+
+    /// Sends what need not wait any longer. Once the log has failed nothing is acknowledged.
+    pub(super) fn flush(&mut self, actions: &mut Vec<Action>) {
+        if self.engine.has_failed() {
+            return;
+        }
+        self.flush_held(actions);
+        while let Some(draft) = self.outbox.pop(self.engine.marks()) {
+            let Some(contact) = self.watch.contact(draft.session) else { continue };
+            let lease = self.watch.lease_ms(draft.session);
+            let outcome = match draft.outcome {
+                // Lost again before it could be told; the client will ask.
+                Outcome::Granted { token, .. } if self.watch.held_token() != Some(token) => {
+                    continue;
+                }
+                Outcome::Granted { token, .. } => Outcome::Granted { token, lease_ms: lease },
+                Outcome::Done { .. } => Outcome::Done { lease_ms: lease },
+                other => other,
+            };
+            let reply = Reply {
+                session: draft.session,
+                number: draft.number,
+                attempt: draft.attempt,
+                stamp: contact.stamp,
+                is_consumed: draft.is_consumed,
+                outcome,
+            };
+            actions.push(Action::Send { to: contact.addr, reply });
+        }
+    }
+}
+
+/// How soon the waiter at this position is to ask again.
+pub(super) fn ask_again_ms(position: usize) -> u32 {
+    (position as u64).saturating_mul(ASK_AGAIN_MS_STEP).min(ASK_AGAIN_MS_MAX) as u32
+}
+
+/// A reply to a request that has changed nothing.
+pub(super) fn direct(request: &Request<'_>, outcome: Outcome<'static>) -> Reply<'static> {
+    Reply {
+        session: request.session,
+        number: request.number,
+        attempt: request.attempt,
+        stamp: request.stamp,
+        is_consumed: false,
+        outcome,
+    }
+}
+
+pub(super) fn refused(status: Status, reason: Reason) -> Outcome<'static> {
+    Outcome::Refused { status, reason }
+}
