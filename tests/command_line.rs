@@ -64,7 +64,7 @@ fn cat_of_an_unknown_file_says_so() {
     let (_dir, server) = server_with("x");
     let output = baton(&["cat", "file_100", "--server", &server.addr().to_string()]);
     assert_eq!(output.status.code(), Some(66));
-    assert_eq!(stderr(&output), "baton: the server has no file file_100\n");
+    assert_eq!(stderr(&output), "baton: the server has no file file_100; baton files lists them\n");
 }
 
 #[test]
@@ -78,6 +78,31 @@ fn a_server_that_is_not_there_is_unavailable() {
         .unwrap();
     assert_eq!(output.status.code(), Some(69));
     assert!(stderr(&output).contains("--server"), "{}", stderr(&output));
+}
+
+/// The flag comes before the variable, the variable before the file.
+#[test]
+fn a_configuration_file_names_the_server() {
+    let (dir, server) = server_with("configured");
+    let config = dir.path().join("baton/config.toml");
+    std::fs::create_dir(config.parent().unwrap()).unwrap();
+    let cat = |flags: &[&str], variable: &str| {
+        let mut command = hermetic(Command::new(env!("CARGO_BIN_EXE_baton")));
+        command.args(["cat", "file_0"]).args(flags).env("XDG_CONFIG_HOME", dir.path());
+        command.env("BATON_TIMEOUT_MS", "300").env("BATON_SERVER", variable);
+        command.output().unwrap()
+    };
+    let (here, nowhere) = (server.addr().to_string(), "127.0.0.1:9");
+    std::fs::write(&config, format!("server = \"{here}\"\n")).unwrap();
+    assert_eq!(stdout(&cat(&[], "")), "configured");
+    assert_eq!(cat(&[], nowhere).status.code(), Some(69));
+    std::fs::write(&config, format!("server = \"{nowhere}\"\n")).unwrap();
+    assert_eq!(stdout(&cat(&[], &here)), "configured");
+    assert_eq!(stdout(&cat(&["--server", &here], nowhere)), "configured");
+    std::fs::write(&config, "# mine\nserver: here\n").unwrap();
+    let output = cat(&[], "");
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("config.toml, line 2: "), "{}", stderr(&output));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! `baton append`: one section from the command line.
 
-use super::ServerArgs;
+use super::connect::{Purpose, Server, ServerArgs};
 use super::exit::{Exit, Failure};
 use super::progress::Progress;
-use crate::client::Connection;
+use crate::client::{Connection, Error};
 use anyhow::Context;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -43,8 +43,9 @@ enum Source<'a> {
 
 pub fn run(args: AppendArgs) -> anyhow::Result<()> {
     let parts = parts(&args.parts)?;
-    let mut connection = args.server.connect()?;
-    connection.acquire().context("acquiring the lock")?;
+    let server = args.server.find()?;
+    let mut connection = server.connect(Purpose::Work)?;
+    connection.acquire().map_err(|error| failure(&server, "", error))?;
     for (file, source) in &parts {
         let appended = match source {
             Source::Text(text) => {
@@ -58,13 +59,35 @@ pub fn run(args: AppendArgs) -> anyhow::Result<()> {
             let _ = connection.abort();
             let _ = connection.close();
             let file = String::from_utf8_lossy(file);
-            return Err(error.context(format!("{file}: nothing was appended")));
+            return Err(match error.downcast::<Error>() {
+                Ok(error) => failure(&server, &format!("{file}: "), error),
+                Err(error) => error.context(format!("{file}: nothing was appended")),
+            });
         }
     }
-    connection.release().context("the release")?;
+    connection.release().map_err(|error| failure(&server, "", error))?;
     // Published is published, whether the server hears the goodbye or not.
     let _ = connection.close();
     Ok(())
+}
+
+/// What became of the section, and what to try next.
+fn failure(server: &Server, file: &str, error: Error) -> anyhow::Error {
+    let text = match &error {
+        Error::FileNotFound => "the server has no such file; baton files lists them".into(),
+        Error::TooLarge => "more than one section may hold (see baton status); append it in \
+                            parts, which then appear one after the other"
+            .into(),
+        Error::LeaseExpired | Error::NotHolder => {
+            "the lock was lost meanwhile (baton history says how); try again".into()
+        }
+        error => server.explain(error),
+    };
+    let outcome = match &error {
+        Error::TimedOut | Error::SessionLost | Error::Internal(_) => "",
+        _ => "nothing was appended: ",
+    };
+    Failure::new(Exit::of_client(&error), format!("{file}{outcome}{text}")).into()
 }
 
 /// `FILE`, `FILE DATA`, or `FILE=DATA…`.

@@ -1,7 +1,7 @@
 //! `baton bench`: clients that take the lock, append and release as fast as they can, or at a
 //! rate, and how long each call took.
 
-use super::ServerArgs;
+use super::connect::{Purpose, ServerArgs};
 use super::exit::{Exit, Failure};
 use crate::client::{Connection, Error};
 use crate::types::FileId;
@@ -97,6 +97,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         let why = "--clients, --appends and --files take at least 1";
         return Err(Failure::new(Exit::Usage, why).into());
     }
+    let server = args.server.find()?;
     let shared = Arc::new(Shared {
         start: Barrier::new(args.clients + 1),
         args,
@@ -107,9 +108,8 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     // All connections first: no client works while another is still refused.
     let mut clients = Vec::new();
     for number in 0..shared.args.clients {
-        let server = &shared.args.server.server;
-        let connection = Connection::connect(server)
-            .with_context(|| format!("client {number} cannot connect to {server}"))?;
+        let connection =
+            server.connect(Purpose::Work).with_context(|| format!("client {number} of bench"))?;
         let shared = Arc::clone(&shared);
         clients.push(thread::spawn(move || work(&shared, connection, number)));
     }

@@ -1,8 +1,7 @@
 //! `baton cat`: the published bytes of a file.
 
-use super::ServerArgs;
+use super::connect::{Purpose, ServerArgs};
 use super::exit::{Exit, Failure};
-use super::show::{connect, failure};
 use crate::client::Error;
 use clap::Args;
 use std::io::{self, Write};
@@ -29,7 +28,8 @@ pub struct CatArgs {
 }
 
 pub fn run(args: CatArgs) -> anyhow::Result<()> {
-    let mut connection = connect(&args.server)?;
+    let server = args.server.find()?;
+    let mut connection = server.connect(Purpose::Look)?;
     let mut out = io::stdout().lock();
     let mut buffer = vec![0; CHUNK];
     let (mut offset, mut left) = (args.offset, args.length.unwrap_or(u64::MAX));
@@ -38,10 +38,10 @@ pub fn run(args: CatArgs) -> anyhow::Result<()> {
         let read = match connection.read(&args.file, offset, &mut buffer[..room]) {
             Ok(read) => read,
             Err(Error::FileNotFound) => {
-                let why = format!("the server has no file {}", args.file);
+                let why = format!("the server has no file {}; baton files lists them", args.file);
                 return Err(Failure::new(Exit::NoInput, why).into());
             }
-            Err(error) => return Err(failure(&args.server, error)),
+            Err(error) => return Err(server.failure(error)),
         };
         out.write_all(&buffer[..read])?;
         if read < room {

@@ -1,10 +1,10 @@
 //! `baton history`: what has happened to the lock, and whether the server's account of it holds.
 
 use super::chain::{Chain, Damage};
+use super::connect::{Purpose, Server};
 use super::exit::{Exit, Failure};
 use super::show::{
-    ShowArgs, Table, client_json, connect, failure, full_name, local_time, name, plain, print_json,
-    size, utc_time,
+    ShowArgs, Table, client_json, full_name, local_time, name, plain, print_json, size, utc_time,
 };
 use crate::client::Connection;
 use crate::protocol::inspect::{Hash, HistoryPage, Record, RecordKind};
@@ -56,12 +56,14 @@ enum Since {
 /// The server's history, page by page.
 struct Reader<'a> {
     connection: Connection,
+    server: Server,
     args: &'a HistoryArgs,
 }
 
 pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
-    let connection = connect(&args.show.server)?;
-    let mut reader = Reader { connection, args: &args };
+    let server = args.show.server.find()?;
+    let connection = server.connect(Purpose::Look)?;
+    let mut reader = Reader { connection, server, args: &args };
     let result = if args.verify { reader.verify() } else { reader.show() };
     // What was asked for is here.
     let _ = reader.connection.close();
@@ -71,7 +73,7 @@ pub fn run(args: HistoryArgs) -> anyhow::Result<()> {
 impl Reader<'_> {
     fn page(&mut self, from: u64) -> anyhow::Result<(HistoryPage, u64)> {
         let page = self.connection.history_page(from);
-        page.map_err(|error| failure(&self.args.show.server, error))
+        page.map_err(|error| self.server.failure(error))
     }
 
     /// The number of the first record to show.
@@ -86,7 +88,7 @@ impl Reader<'_> {
             // By the server's clock, which wrote the times.
             Since::Ago(ms) => {
                 let status = self.connection.server_status();
-                let status = status.map_err(|error| failure(&self.args.show.server, error))?;
+                let status = status.map_err(|error| self.server.failure(error))?;
                 Millis(status.now_ms.0.saturating_sub(ms))
             }
         };

@@ -5,6 +5,7 @@ mod append;
 mod bench;
 mod cat;
 mod chain;
+mod connect;
 pub mod exit;
 mod files;
 mod history;
@@ -22,9 +23,7 @@ mod wal;
 mod who;
 mod why;
 
-use crate::client::Connection;
-use anyhow::Context;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::io;
 use std::process::ExitCode;
@@ -64,23 +63,6 @@ enum Command {
     /// Write the manual pages baton.1, baton-*.1 and batond.8 into a directory
     #[command(hide = true)]
     Man(manual::ManArgs),
-}
-
-/// How a command finds its server.
-#[derive(Args, Clone, Debug)]
-pub struct ServerArgs {
-    /// The servers: HOST or HOST:PORT, several separated by commas; the port is 10000 unless given
-    #[arg(long, env = "BATON_SERVER", value_name = "ADDR", default_value = "localhost:10000")]
-    pub server: String,
-}
-
-impl ServerArgs {
-    /// A session with the server.
-    fn connect(&self) -> anyhow::Result<Connection> {
-        Connection::connect(&self.server).with_context(|| {
-            format!("cannot connect to {} (--server or BATON_SERVER names another)", self.server)
-        })
-    }
 }
 
 /// Runs the command that the arguments name. Returns the code to end with.

@@ -1,7 +1,8 @@
 //! `baton revoke`: an operator takes the lock away.
 
+use super::connect::Purpose;
 use super::exit::{Exit, Failure};
-use super::show::{ShowArgs, connect, failure, full_name, print_json, size};
+use super::show::{ShowArgs, full_name, print_json, size};
 use super::who::{holder_json, look};
 use crate::client::Error;
 use crate::limits::REASON_TEXT_MAX;
@@ -28,9 +29,9 @@ pub struct RevokeArgs {
 }
 
 pub fn run(args: RevokeArgs) -> anyhow::Result<()> {
-    let server = &args.show.server;
-    let mut connection = connect(server)?;
-    let view = look(&mut connection, server)?;
+    let server = args.show.server.find()?;
+    let mut connection = server.connect(Purpose::Look)?;
+    let view = look(&mut connection, &server)?;
     let holder = view.holder.as_ref().filter(|holder| holder.token.0 == args.token);
     let revoked = connection.revoke(FencingToken(args.token), &args.reason);
     // What was asked for is done or refused.
@@ -51,7 +52,7 @@ pub fn run(args: RevokeArgs) -> anyhow::Result<()> {
             "the server did not answer: whether the lock was taken away, baton history tells",
         )
         .into(),
-        error => failure(server, error),
+        error => server.failure(error),
     })?;
     if args.show.json {
         return print_json(&json!({

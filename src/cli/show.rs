@@ -1,16 +1,13 @@
-//! What the commands that show a server share: the connection and what to say when there is none,
-//! times, sizes and clients as people read them, tables, JSON.
+//! What the commands that show a server share: times, sizes and clients as
+//! people read them, tables, JSON.
 
-use super::ServerArgs;
-use super::exit::{Exit, Failure};
-use crate::client::{Connection, Error, Options};
+use super::connect::ServerArgs;
 use crate::protocol::ClientInfo;
 use crate::types::{Millis, SessionId};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
 
 /// Flags of every command that shows something.
 #[derive(clap::Args, Clone, Debug)]
@@ -20,34 +17,6 @@ pub struct ShowArgs {
     /// Print JSON instead; docs/JSON.md has the schema
     #[arg(long)]
     pub json: bool,
-}
-
-/// A person who looks does not want to wait as long as a program that must get through; the
-/// variable `BATON_TIMEOUT_MS` rules both.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Connects to the server.
-pub fn connect(server: &ServerArgs) -> anyhow::Result<Connection> {
-    let mut options = Options::default();
-    if std::env::var_os("BATON_TIMEOUT_MS").is_none() {
-        options.timeout = PATIENCE;
-    }
-    Connection::connect_with(&server.server, &options).map_err(|error| failure(server, error))
-}
-
-/// The line and the exit code for what went wrong between us and the server.
-pub fn failure(server: &ServerArgs, error: Error) -> anyhow::Error {
-    let at = &server.server;
-    let message = match &error {
-        Error::Unavailable | Error::TimedOut => format!(
-            "no server answers at {at}: is batond running there? \
-             --server or BATON_SERVER names another address"
-        ),
-        Error::InvalidArgument(why) => why.clone(),
-        Error::System(_) => error.to_string(),
-        _ => format!("{at}: {error}"),
-    };
-    Failure::new(Exit::of_client(&error), message).into()
 }
 
 /// Prints a JSON document.

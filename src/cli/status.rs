@@ -1,6 +1,7 @@
 //! `baton status`: how the server is.
 
-use super::show::{ShowArgs, connect, duration, failure, local_time, print_json, size, utc_time};
+use super::connect::Purpose;
+use super::show::{ShowArgs, duration, local_time, print_json, size, utc_time};
 use crate::protocol::inspect::{RecordKind, ServerStatus};
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
@@ -13,9 +14,9 @@ pub struct StatusArgs {
 }
 
 pub fn run(args: StatusArgs) -> anyhow::Result<()> {
-    let server = &args.show.server;
-    let mut connection = connect(server)?;
-    let status = connection.server_status().map_err(|error| failure(server, error))?;
+    let server = args.show.server.find()?;
+    let mut connection = server.connect(Purpose::Look)?;
+    let status = connection.server_status().map_err(|error| server.failure(error))?;
     let addr = connection.send_addr().to_string();
     // What was asked for is here.
     let _ = connection.close();

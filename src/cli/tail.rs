@@ -1,6 +1,7 @@
 //! `baton tail`: the end of a file, and what comes after it.
 
-use super::ServerArgs;
+use super::connect::{Purpose, Server, ServerArgs};
+use super::exit::{Exit, Failure};
 use super::output::copy;
 use crate::client::{Connection, Error};
 use anyhow::Context;
@@ -30,10 +31,18 @@ pub struct TailArgs {
 }
 
 pub fn run(args: TailArgs) -> anyhow::Result<()> {
-    let mut connection = args.server.connect()?;
+    let server = args.server.find()?;
+    let mut connection = server.connect(Purpose::Look)?;
     let mut out = io::stdout().lock();
     let context = || format!("cannot read {}", args.file);
-    let length = connection.file_length(&args.file).with_context(context)?;
+    let length = match connection.file_length(&args.file) {
+        Ok(length) => length,
+        Err(Error::FileNotFound) => {
+            let why = format!("the server has no file {}; baton files lists them", args.file);
+            return Err(Failure::new(Exit::NoInput, why).into());
+        }
+        Err(error) => return Err(server.failure(error)),
+    };
     let mut offset = length.saturating_sub(BACK_MAX);
     let mut end = Vec::new();
     copy(&mut connection, &args.file, offset, &mut end).with_context(context)?;
@@ -49,25 +58,25 @@ pub fn run(args: TailArgs) -> anyhow::Result<()> {
         match copy(&mut connection, &args.file, offset, &mut out) {
             Ok(0) => thread::sleep(LOOK_AGAIN),
             Ok(more) => offset += more,
-            Err(error) => connection = go_on(&args, error)?,
+            Err(error) => connection = go_on(&server, &args.file, error)?,
         }
         out.flush()?;
     }
 }
 
 /// A reader that follows outlasts the server's absence, and the end of its session.
-fn go_on(args: &TailArgs, error: anyhow::Error) -> anyhow::Result<Connection> {
+fn go_on(server: &Server, file: &str, error: anyhow::Error) -> anyhow::Result<Connection> {
     match error.downcast_ref::<Error>() {
-        Some(Error::SessionLost) => args.server.connect(),
+        Some(Error::SessionLost) => server.connect(Purpose::Work),
         Some(Error::Unavailable) => {
             eprintln!("baton tail: no server answers; still trying");
             loop {
-                if let Ok(connection) = args.server.connect() {
+                if let Ok(connection) = server.connect(Purpose::Work) {
                     return Ok(connection);
                 }
             }
         }
-        _ => Err(error.context(format!("cannot read {}", args.file))),
+        _ => Err(error.context(format!("cannot read {file}"))),
     }
 }
 

@@ -1,9 +1,9 @@
 //! `baton who`: who holds the lock and who waits for it. `baton why` starts from the same view.
 
-use super::ServerArgs;
+use super::connect::{Purpose, Server};
 use super::show::{
-    ShowArgs, Table, ago, client_json, connect, duration, failure, local_time, name, plain,
-    print_json, size, utc_time,
+    ShowArgs, Table, ago, client_json, duration, local_time, name, plain, print_json, size,
+    utc_time,
 };
 use crate::client::Connection;
 use crate::protocol::inspect::{HolderView, WaiterView};
@@ -27,8 +27,9 @@ pub struct View {
 }
 
 pub fn run(args: WhoArgs) -> anyhow::Result<()> {
-    let mut connection = connect(&args.show.server)?;
-    let view = look(&mut connection, &args.show.server)?;
+    let server = args.show.server.find()?;
+    let mut connection = server.connect(Purpose::Look)?;
+    let view = look(&mut connection, &server)?;
     // What was asked for is here.
     let _ = connection.close();
     if args.show.json {
@@ -78,8 +79,8 @@ pub fn run(args: WhoArgs) -> anyhow::Result<()> {
 }
 
 /// Takes all pages of the lock.
-pub fn look(connection: &mut Connection, server: &ServerArgs) -> anyhow::Result<View> {
-    let mut page = |from| connection.lock_page(from).map_err(|error| failure(server, error));
+pub fn look(connection: &mut Connection, server: &Server) -> anyhow::Result<View> {
+    let mut page = |from| connection.lock_page(from).map_err(|error| server.failure(error));
     let (first, mut next) = page(Ticket(0))?;
     let mut view = View { now_ms: first.now_ms, holder: first.holder, waiters: first.waiters };
     while let Some(from) = next {

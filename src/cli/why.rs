@@ -1,8 +1,9 @@
 //! `baton why`: what a waiting client waits for.
 
+use super::connect::Purpose;
 use super::exit::{Exit, Failure};
 use super::show::{
-    ShowArgs, ago, connect, duration, full_name, local_time, name, print_json, size, utc_time,
+    ShowArgs, ago, duration, full_name, local_time, name, print_json, size, utc_time,
 };
 use super::who::{View, age, holder_json, look, waiter_json};
 use crate::protocol::ClientInfo;
@@ -23,9 +24,9 @@ pub struct WhyArgs {
 }
 
 pub fn run(args: WhyArgs) -> anyhow::Result<()> {
-    let server = &args.show.server;
-    let mut connection = connect(server)?;
-    let view = look(&mut connection, server)?;
+    let server = args.show.server.find()?;
+    let mut connection = server.connect(Purpose::Look)?;
+    let view = look(&mut connection, &server)?;
     // What was asked for is here.
     let _ = connection.close();
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();

@@ -154,13 +154,14 @@ fn ready_line(child: &mut Child) -> Result<SocketAddr, String> {
     address.ok_or_else(|| format!("no address in the ready line {line:?}"))
 }
 
-/// The command without the `BATON_…` variables of whoever runs the tests.
+/// The command without the `BATON_…` variables and the configuration of whoever runs the tests.
 pub fn hermetic(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("BATON_") {
             command.env_remove(name);
         }
     }
+    command.env("XDG_CONFIG_HOME", "/nonexistent").env("XDG_STATE_HOME", "/nonexistent");
     command
 }
 

@@ -8,6 +8,7 @@ use super::link::{Link, Report, Start};
 use super::terminal::Terminal;
 use super::watch::Watch;
 use super::{LockArgs, say};
+use crate::cli::connect::Server;
 use crate::cli::exit::Exit;
 use crate::client::Error;
 use crate::client::clock::now_us;
@@ -47,6 +48,7 @@ enum Stage {
 
 pub(super) struct Front {
     pub(super) args: LockArgs,
+    server: Server,
     pub(super) signals: SignalFd,
     pub(super) link: Link,
     pub(super) guard: Pid,
@@ -65,7 +67,7 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new(
-        args: LockArgs,
+        (args, server): (LockArgs, Server),
         signals: SignalFd,
         (link, guard): (Link, Pid),
         lease: SharedLease,
@@ -73,6 +75,7 @@ impl Front {
     ) -> io::Result<Front> {
         Ok(Front {
             args,
+            server,
             signals,
             link,
             guard,
@@ -268,7 +271,7 @@ impl Front {
 
     fn not_acquired(&self, error: &Error) -> End {
         if !matches!(error, Error::WouldBlock) {
-            say(&format!("{error}{}", super::advice(error, &self.args.server.server)));
+            say(&self.server.explain(error));
             return End::Status(Exit::of_client(error) as u8);
         }
         if self.args.verbose {

@@ -21,9 +21,8 @@ mod link;
 mod terminal;
 mod watch;
 
-use super::ServerArgs;
+use super::connect::{Server, ServerArgs};
 use super::exit::{Exit, Failure};
-use crate::client::Error;
 use crate::sys::fork_running;
 use front::{End, Front};
 use guard::Guard;
@@ -125,7 +124,7 @@ impl LockArgs {
         program.map(|program| program.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    fn command(&self) -> Result<Command, Failure> {
+    fn command(&self, server: &Server) -> Result<Command, Failure> {
         self.check()?;
         let mut command = match (&self.command_line, self.program.split_first()) {
             (Some(line), _) => {
@@ -143,7 +142,7 @@ impl LockArgs {
                 return Err(usage("no command; try: baton lock -- echo 'I have the lock'"));
             }
         };
-        command.env("BATON_SERVER", &self.server.server);
+        command.env("BATON_SERVER", server.address());
         Ok(command)
     }
 
@@ -170,7 +169,8 @@ impl LockArgs {
 
 /// Runs the command under the lock. Returns the code to end with.
 pub fn run(args: LockArgs) -> anyhow::Result<ExitCode> {
-    let command = args.command()?;
+    let server = args.server.find()?;
+    let command = args.command(&server)?;
     let handled: SigSet = HANDLED.into_iter().collect();
     let mask = SigSet::thread_get_mask()?;
     handled.thread_block()?;
@@ -193,21 +193,11 @@ pub fn run(args: LockArgs) -> anyhow::Result<ExitCode> {
     // would hide the guard's death.
     let Some((link, guard_link)) = ends.take() else { anyhow::bail!("no link to the guard") };
     drop(guard_link);
-    let keeper = Keeper::start(args.server.server.clone(), args.patience(), lease)?;
-    let front = Front::new(args, signals, (link, guard), lease, keeper)?;
+    let keeper = Keeper::start(server.address().to_owned(), args.patience(), lease)?;
+    let front = Front::new((args, server), signals, (link, guard), lease, keeper)?;
     match front.run()? {
         End::Status(status) => Ok(ExitCode::from(status)),
         End::Signal(signal) => end_by(signal),
-    }
-}
-
-/// What to do about an error, as the end of its line.
-fn advice(error: &Error, server: &str) -> String {
-    match error {
-        Error::Unavailable => {
-            format!("; is batond running at {server}? (--server or BATON_SERVER says where)")
-        }
-        _ => String::new(),
     }
 }
 
