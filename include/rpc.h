@@ -185,13 +185,16 @@ int RPC_init(rpc_conn_t *rpc,
  *   gone. Not done; call again to begin a new one.
  * - `RPC_SESSION_LOST`: the server does not know this connection any more. Not done.
  * - `RPC_REFUSED`: the server cannot take it (see `RPC_last_message`). Not done.
+ * - `RPC_WOULD_BLOCK`: another thread ended the wait, by `RPC_cancel` or `RPC_close`. The place in
+ *   the queue is given up. Not done.
  * - `RPC_UNAVAILABLE`: an earlier call timed out, and there is still no answer to it; this one was
  *   not begun. Not done.
  * - `RPC_TIMED_OUT`: no answer; the lock may be granted later. Outcome unknown; the next call on
  *   this connection finds out first.
  * - `RPC_OK`: done.
  *
- * Threads: calls on one connection run one after the other; a second thread waits for the first.
+ * Threads: calls on one connection run one after the other; a second thread waits for the first,
+ * but `RPC_cancel` and `RPC_close` end its wait.
  *
  * Since: 0.1.0.
  *
@@ -322,7 +325,8 @@ int RPC_release_lock(rpc_conn_t *rpc);
  *
  * Blocks: for the server's "Disconnected!", at most 2 seconds without an answer when nothing is
  * held or under way, else at most `BATON_TIMEOUT_MS`; and for another thread's call that is
- * under way on this connection.
+ * under way on this connection, at most as long again. Who waits for the lock is not waited for:
+ * the wait is ended as by `RPC_cancel`.
  *
  * State: the connection is closed, also when the server is gone. Copies of the struct are stale.
  *
@@ -461,6 +465,42 @@ int RPC_try_acquire(rpc_conn_t *rpc);
  * `rpc` must be null or point to a `rpc_conn_t`.
  */
 int RPC_acquire_timeout(rpc_conn_t *rpc, int timeout_ms);
+
+/**
+ * Ends another thread's wait for the lock: its `RPC_lock_acquire` or `RPC_acquire_timeout` on this
+ * connection gives up the place in the queue and returns `RPC_WOULD_BLOCK`. If the lock is granted
+ * first, that call returns `RPC_OK` and the lock is held.
+ *
+ * Parameters: `rpc` (not null): an open connection.
+ *
+ * Blocks: never. (The other thread's call returns when the server has confirmed that it has left the
+ * queue, after at most `BATON_TIMEOUT_MS` without an answer.)
+ *
+ * State: as it was when no call waits for the lock: nothing is remembered for the next one. Who
+ * cannot know whether the other thread waits yet calls again until it has returned.
+ *
+ * Returns, in order of precedence:
+ * - `RPC_INVALID_ARGUMENT`: null pointer. Not done.
+ * - `RPC_NOT_OPEN`: not an open connection of this process. Not done.
+ * - `RPC_OK`: done, or there was nothing to end.
+ *
+ * Threads: any; not in a signal handler.
+ *
+ * Since: 0.1.0.
+ *
+ * Example:
+ * ```c
+ * // in one thread
+ * if (RPC_lock_acquire(&rpc) == RPC_WOULD_BLOCK)
+ *     puts("called off");
+ * // in another
+ * RPC_cancel(&rpc);
+ * ```
+ *
+ * # Safety
+ * `rpc` must be null or point to a `rpc_conn_t`.
+ */
+int RPC_cancel(rpc_conn_t *rpc);
 
 /**
  * Renews the lease, for a holder that has nothing else to say to the server for a while.

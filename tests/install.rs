@@ -110,7 +110,7 @@ fn every_function_has_a_manual_page_that_the_formatter_accepts() {
         .current_dir(ROOT);
     run(command);
     let pages = files_below(dir.path());
-    assert_eq!(pages.len(), 27);
+    assert_eq!(pages.len(), 28);
     let has_groff = has_tool("groff");
     for page in pages {
         if has_groff {

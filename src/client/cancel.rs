@@ -10,6 +10,8 @@ const IDLE: u8 = 0;
 const WAITING: u8 = 1;
 /// An acquire is under way, and shall end.
 const CANCELLED: u8 = 2;
+/// The connection is about to be closed: no acquire shall wait any more, now or later.
+const CLOSING: u8 = 3;
 
 /// Ends a wait for the lock from another thread: see
 /// [`Connection::canceller`](crate::Connection::canceller).
@@ -32,6 +34,17 @@ impl Canceller {
         }
         is_first || self.wait.is_cancelled()
     }
+
+    /// The same, also for every acquire that begins from now on: so that who wants to close the
+    /// connection does not wait for those who want to wait on it.
+    pub(crate) fn cancel_for_good(&self) {
+        let before = self.wait.0.swap(CLOSING, Ordering::AcqRel);
+        if before == WAITING
+            && let Some(socket) = self.socket.upgrade()
+        {
+            socket.wake();
+        }
+    }
 }
 
 /// What a connection and its cancellers share.
@@ -40,15 +53,18 @@ pub(super) struct Wait(AtomicU8);
 
 impl Wait {
     pub(super) fn begin(&self) {
-        self.0.store(WAITING, Ordering::Release);
+        let order = Ordering::AcqRel;
+        // Otherwise it is closing, and stays so.
+        let _ = self.0.compare_exchange(IDLE, WAITING, order, Ordering::Acquire);
     }
 
     pub(super) fn end(&self) {
-        self.0.store(IDLE, Ordering::Release);
+        let end = |state| (state != CLOSING).then_some(IDLE);
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, end);
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire) == CANCELLED
+        matches!(self.0.load(Ordering::Acquire), CANCELLED | CLOSING)
     }
 
     pub(super) fn canceller(self: &Arc<Self>, socket: Weak<Socket>) -> Canceller {

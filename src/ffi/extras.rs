@@ -138,6 +138,46 @@ pub unsafe extern "C" fn RPC_acquire_timeout(rpc: *mut rpc_conn_t, timeout_ms: c
     })
 }
 
+/// Ends another thread's wait for the lock: its `RPC_lock_acquire` or `RPC_acquire_timeout` on this
+/// connection gives up the place in the queue and returns `RPC_WOULD_BLOCK`. If the lock is granted
+/// first, that call returns `RPC_OK` and the lock is held.
+///
+/// Parameters: `rpc` (not null): an open connection.
+///
+/// Blocks: never. (The other thread's call returns when the server has confirmed that it has left the
+/// queue, after at most `BATON_TIMEOUT_MS` without an answer.)
+///
+/// State: as it was when no call waits for the lock: nothing is remembered for the next one. Who
+/// cannot know whether the other thread waits yet calls again until it has returned.
+///
+/// Returns, in order of precedence:
+/// - `RPC_INVALID_ARGUMENT`: null pointer. Not done.
+/// - `RPC_NOT_OPEN`: not an open connection of this process. Not done.
+/// - `RPC_OK`: done, or there was nothing to end.
+///
+/// Threads: any; not in a signal handler.
+///
+/// Since: 0.1.0.
+///
+/// Example:
+/// ```c
+/// // in one thread
+/// if (RPC_lock_acquire(&rpc) == RPC_WOULD_BLOCK)
+///     puts("called off");
+/// // in another
+/// RPC_cancel(&rpc);
+/// ```
+///
+/// # Safety
+/// `rpc` must be null or point to a `rpc_conn_t`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn RPC_cancel(rpc: *mut rpc_conn_t) -> c_int {
+    status_of(rpc, |caller| {
+        caller.entry()?.canceller.cancel();
+        Ok(())
+    })
+}
+
 /// Renews the lease, for a holder that has nothing else to say to the server for a while.
 ///
 /// Parameters: `rpc` (not null): an open connection that holds the lock.

@@ -115,13 +115,16 @@ pub unsafe extern "C" fn RPC_init(
 ///   gone. Not done; call again to begin a new one.
 /// - `RPC_SESSION_LOST`: the server does not know this connection any more. Not done.
 /// - `RPC_REFUSED`: the server cannot take it (see `RPC_last_message`). Not done.
+/// - `RPC_WOULD_BLOCK`: another thread ended the wait, by `RPC_cancel` or `RPC_close`. The place in
+///   the queue is given up. Not done.
 /// - `RPC_UNAVAILABLE`: an earlier call timed out, and there is still no answer to it; this one was
 ///   not begun. Not done.
 /// - `RPC_TIMED_OUT`: no answer; the lock may be granted later. Outcome unknown; the next call on
 ///   this connection finds out first.
 /// - `RPC_OK`: done.
 ///
-/// Threads: calls on one connection run one after the other; a second thread waits for the first.
+/// Threads: calls on one connection run one after the other; a second thread waits for the first,
+/// but `RPC_cancel` and `RPC_close` end its wait.
 ///
 /// Since: 0.1.0.
 ///
@@ -267,7 +270,8 @@ pub unsafe extern "C" fn RPC_release_lock(rpc: *mut rpc_conn_t) -> c_int {
 ///
 /// Blocks: for the server's "Disconnected!", at most 2 seconds without an answer when nothing is
 /// held or under way, else at most `BATON_TIMEOUT_MS`; and for another thread's call that is
-/// under way on this connection.
+/// under way on this connection, at most as long again. Who waits for the lock is not waited for:
+/// the wait is ended as by `RPC_cancel`.
 ///
 /// State: the connection is closed, also when the server is gone. Copies of the struct are stale.
 ///
@@ -298,6 +302,7 @@ pub unsafe extern "C" fn RPC_release_lock(rpc: *mut rpc_conn_t) -> c_int {
 pub unsafe extern "C" fn RPC_close(rpc: *mut rpc_conn_t) -> c_int {
     status_of(rpc, |caller| {
         let entry = caller.take_entry()?;
+        entry.canceller.cancel_for_good();
         let outcome = entry.call(Connection::close, |connection| refresh(caller, connection));
         caller.set_closed();
         boundary::set_farewell(&entry.message());

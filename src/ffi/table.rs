@@ -7,7 +7,7 @@
 //! that only grows, by one for each generation of processes that uses the library, and the last
 //! one is this process's if it has its id.
 
-use crate::client::{Connection, Error, LeaseView};
+use crate::client::{Canceller, Connection, Error, LeaseView};
 use once_cell::race::OnceBox;
 use std::collections::BTreeMap;
 use std::ffi::c_int;
@@ -22,6 +22,8 @@ pub(super) struct Entry {
     connection: Mutex<Connection>,
     /// The lock as this connection sees it, for callers that must not wait for a call under way.
     pub(super) lease: Arc<LeaseView>,
+    /// Ends a call that waits for the lock.
+    pub(super) canceller: Canceller,
     message: Mutex<String>,
 }
 
@@ -59,6 +61,7 @@ pub(super) fn insert(connection: Connection) -> Key {
     let key = (connection.socket_fd(), connection.client_id());
     let entry = Arc::new(Entry {
         lease: connection.watch(),
+        canceller: connection.canceller(),
         message: Mutex::new(connection.last_message().to_string()),
         connection: Mutex::new(connection),
     });

@@ -1,4 +1,5 @@
 /* One connection in the hands of several threads, and of a forked child. */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include "check.h"
 
@@ -85,12 +86,88 @@ static void a_waiting_call_is_in_nobodys_way(void)
     CHECK(RPC_close(&holder), RPC_OK);
 }
 
+/* A connection that a thread waits on, or is just about to. */
+struct wait {
+    rpc_conn_t rpc;
+    int timeout_ms; /* negative: none */
+    int status;
+};
+
+static void *wait_for_lock(void *argument)
+{
+    struct wait *wait = argument;
+    wait->status = wait->timeout_ms < 0 ? RPC_lock_acquire(&wait->rpc)
+                                        : RPC_acquire_timeout(&wait->rpc, wait->timeout_ms);
+    return NULL;
+}
+
+/* Called off, a wait ends and nothing is left of it in the queue. */
+static void a_wait_can_be_called_off(void)
+{
+    rpc_conn_t holder, next;
+    struct wait wait;
+    pthread_t thread;
+    CHECK(RPC_init(&holder, 0, port, "localhost"), RPC_OK);
+    CHECK(RPC_init(&next, 0, port, "localhost"), RPC_OK);
+    CHECK(RPC_init(&wait.rpc, 0, port, "localhost"), RPC_OK);
+    CHECK(RPC_cancel(&wait.rpc), RPC_OK); /* nothing waits, nothing is remembered */
+    for (int i = 0; i < 4; i++) {
+        CHECK(RPC_lock_acquire(&holder), RPC_OK);
+        wait.timeout_ms = i % 2 ? 60000 : -1;
+        CHECK(pthread_create(&thread, NULL, wait_for_lock, &wait), 0);
+        if (i < 2)
+            usleep(100 * 1000); /* in the queue by now; the other times perhaps not yet */
+        int ended;
+        while ((ended = pthread_tryjoin_np(thread, NULL)) != 0) {
+            CHECK(RPC_cancel(&wait.rpc), RPC_OK);
+            usleep(1000);
+        }
+        CHECK(wait.status, RPC_WOULD_BLOCK);
+        CHECK(RPC_lock_release(&holder), RPC_OK);
+        CHECK(RPC_try_acquire(&next), RPC_OK); /* nobody is in the queue */
+        CHECK(RPC_lock_release(&next), RPC_OK);
+    }
+    CHECK(RPC_lock_acquire(&wait.rpc), RPC_OK);
+    CHECK(RPC_cancel(&wait.rpc), RPC_OK); /* what is held stays held */
+    CHECK(RPC_lock_release(&wait.rpc), RPC_OK);
+    CHECK(RPC_close(&wait.rpc), RPC_OK);
+    CHECK(RPC_cancel(&wait.rpc), RPC_NOT_OPEN);
+    CHECK(RPC_cancel(NULL), RPC_INVALID_ARGUMENT);
+    CHECK(RPC_close(&next), RPC_OK);
+    CHECK(RPC_close(&holder), RPC_OK);
+}
+
+/* Closing does not wait for who waits, not even for one that begins to wait at the same moment. */
+static void closing_ends_a_wait(void)
+{
+    rpc_conn_t holder;
+    CHECK(RPC_init(&holder, 0, port, "localhost"), RPC_OK);
+    for (int i = 0; i < 20; i++) {
+        struct wait wait = {.timeout_ms = -1};
+        pthread_t thread;
+        CHECK(RPC_init(&wait.rpc, 0, port, "localhost"), RPC_OK);
+        rpc_conn_t copy = wait.rpc;
+        CHECK(RPC_lock_acquire(&holder), RPC_OK);
+        CHECK(pthread_create(&thread, NULL, wait_for_lock, &wait), 0);
+        usleep(i * 20 * (i % 2)); /* before, while and after the call begins */
+        CHECK(RPC_close(&copy), RPC_OK);
+        CHECK(pthread_join(thread, NULL), 0);
+        CHECK(wait.status == RPC_WOULD_BLOCK || wait.status == RPC_NOT_OPEN, 1);
+        CHECK(RPC_lock_release(&holder), RPC_OK);
+        CHECK(RPC_try_acquire(&holder), RPC_OK);
+        CHECK(RPC_lock_release(&holder), RPC_OK);
+    }
+    CHECK(RPC_close(&holder), RPC_OK);
+}
+
 int main(int argc, char *argv[])
 {
     port = argc > 1 ? atoi(argv[1]) : 10000;
     CHECK(RPC_init(&shared, 0, port, "localhost"), RPC_OK);
     threads_take_turns();
     a_waiting_call_is_in_nobodys_way();
+    a_wait_can_be_called_off();
+    closing_ends_a_wait();
     CHECK(RPC_close(&shared), RPC_OK);
     return check_result();
 }

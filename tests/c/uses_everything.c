@@ -36,6 +36,7 @@ int main(void)
     RPC_acquire_lock(&rpc);
     RPC_try_acquire(&rpc);
     RPC_acquire_timeout(&rpc, 500);
+    RPC_cancel(&rpc);
     RPC_append_file(&rpc, "file_1", "hello world");
     RPC_append_bytes(&rpc, "file_1", "\0\1", 2);
     RPC_renew(&rpc);
