@@ -27,6 +27,11 @@ pub const FILES_DEFAULT: u32 = 100;
 pub const FILES_MAX: u32 = 10_000;
 /// Sessions at once; one more `RPC_init` is refused.
 pub const SESSIONS_MAX: usize = 1_000_000;
+/// Sessions at once, unless the operator sets another number: about 150 MB of memory.
+pub const SESSION_LIMIT_DEFAULT: u64 = 200_000;
+/// Free space, in bytes, that is kept for what must always be possible: giving the lock back,
+/// expiry. The operator may keep more.
+pub const DISK_FLOOR_DEFAULT: u64 = 256 << 10;
 
 /// Sessions and tokens count up from `epoch << EPOCH_SHIFT`: 2^24 starts of a server, and in each
 /// 2^40 grants (two years at 15,000 a second).

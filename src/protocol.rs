@@ -112,11 +112,15 @@ pub enum Reason {
     Revoked = 5,
     /// Nobody holds the lock under the token that is to be revoked.
     NotHeld = 6,
+    /// As many clients wait for the lock as the server lets wait.
+    TooManyWaiters = 7,
+    /// The data files hold as many bytes as the server lets them hold.
+    DataLimit = 8,
 }
 
 impl Reason {
     /// Every reason, by number.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 9] = [
         Reason::None,
         Reason::NoSpace,
         Reason::TooManySessions,
@@ -124,6 +128,8 @@ impl Reason {
         Reason::Skipped,
         Reason::Revoked,
         Reason::NotHeld,
+        Reason::TooManyWaiters,
+        Reason::DataLimit,
     ];
 
     /// The reason with this number.
@@ -146,6 +152,8 @@ impl Reason {
             Reason::Skipped => "the client was silent when its turn came",
             Reason::Revoked => "an operator took the lock away",
             Reason::NotHeld => "nobody holds the lock under that token",
+            Reason::TooManyWaiters => "as many clients wait as the server lets wait: try later",
+            Reason::DataLimit => "the data files have reached the server's limit: raise it",
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use baton::limits::SECTION_LIMIT_DEFAULT;
 use baton::protocol::{ClientInfo, Op, Outcome, Reply, Request};
-use baton::server::core::{Now, Settings};
+use baton::server::core::{Limits, Now, Settings};
 use baton::types::{Attempt, FencingToken, LockId, Millis, RequestNumber, SessionId, Stamp};
 
 /// One session that goes through acquire, append, release again and again.
@@ -114,6 +114,7 @@ pub fn settings(syncs: bool) -> Settings {
         session_ttl_ms: 600_000,
         section_limit: SECTION_LIMIT_DEFAULT,
         syncs,
+        limits: Limits::default(),
     }
 }
 

@@ -1,10 +1,13 @@
 //! The server daemon: parse, run, exit code.
 
 use baton::cli::exit::{self, Exit};
-use baton::server;
 use baton::server::config::{ConfigError, ServerConfig};
+use baton::server::{self, Operator};
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     let config = match ServerConfig::from_args(std::env::args_os()) {
@@ -15,13 +18,24 @@ fn main() -> ExitCode {
             return Exit::Config.into();
         }
     };
-    tracing_subscriber::fmt()
+    if config.check_config {
+        print!("{}", config.to_toml());
+        return ExitCode::SUCCESS;
+    }
+    let (level, trace) = reload::Layer::new(config.trace);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .with_max_level(config.trace)
-        .init();
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    tracing_subscriber::registry().with(level).with(lines).init();
     end_on_panic();
-    match server::run(&config) {
+    let operator = Operator {
+        reread: &|| ServerConfig::from_args(std::env::args_os()),
+        retrace: &|level| {
+            // Fails only when there is no subscriber any more.
+            let _ = trace.modify(|current| *current = level);
+        },
+    };
+    match server::run(&config, &operator) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("batond: {error}");

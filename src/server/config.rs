@@ -3,14 +3,15 @@
 //! file's `session-ttl` take the same text and check it alike.
 
 use crate::limits::{
-    FILES_DEFAULT, FILES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN, SECTION_LIMIT_DEFAULT,
-    SECTION_LIMIT_MAX, SESSION_TTL_MS_DEFAULT, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN,
+    DISK_FLOOR_DEFAULT, FILES_DEFAULT, FILES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN,
+    SECTION_LIMIT_DEFAULT, SECTION_LIMIT_MAX, SESSION_LIMIT_DEFAULT, SESSION_TTL_MS_DEFAULT,
+    SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN, SESSIONS_MAX,
 };
 use crate::units::{format_bytes, format_duration_ms, parse_bytes, parse_duration_ms};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use std::ffi::OsString;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use tracing::level_filters::LevelFilter;
@@ -70,9 +71,41 @@ pub struct ServerConfig {
     #[arg(default_value = format_bytes(SECTION_LIMIT_DEFAULT))]
     pub section_limit: u64,
 
-    /// TOML file with any of these settings, named like the flags: lease = "10s"
+    /// The most sessions at once, 1 to 1000000; one more client is refused
+    #[arg(long, env = "BATON_SESSION_LIMIT", value_name = "N")]
+    #[arg(value_parser = count, default_value_t = SESSION_LIMIT_DEFAULT)]
+    pub session_limit: u64,
+
+    /// The most clients that wait for the lock at once, 0 to 1000000; one more is refused
+    #[arg(long, env = "BATON_WAITER_LIMIT", value_name = "N")]
+    #[arg(value_parser = count, default_value_t = SESSION_LIMIT_DEFAULT)]
+    pub waiter_limit: u64,
+
+    /// The most bytes that all data files together may have, or none: appends beyond it are refused
+    #[arg(long, env = "BATON_DATA_LIMIT", value_name = "SIZE", default_value = "none")]
+    #[arg(value_parser = data_limit)]
+    pub data_limit: u64,
+
+    /// Free space to leave on the disk, at least 256KiB: below it nothing is taken on that grows
+    #[arg(long, env = "BATON_DISK_FLOOR", value_name = "SIZE", value_parser = disk_floor)]
+    #[arg(default_value = format_bytes(DISK_FLOOR_DEFAULT))]
+    pub disk_floor: u64,
+
+    /// Address and TCP port for the status page, health checks and metrics, or none. Whoever can
+    /// reach it can read everything
+    #[arg(long, env = "BATON_HTTP", value_name = "ADDR:PORT", default_value = "none")]
+    // By its full path: clap takes a bare `Option` for a flag without a default.
+    #[arg(value_parser = http)]
+    pub http: std::option::Option<SocketAddr>,
+
+    /// TOML file with any of these settings, named like the flags: lease = "10s". Read again on
+    /// SIGHUP, for what can change while the server runs
     #[arg(long, env = "BATON_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Check flags, environment and file, print the settings in force as a TOML file, and end
+    #[arg(long)]
+    pub check_config: bool,
 
     /// What to trace on standard error: off, error, warn, info, debug (each request) or trace
     #[arg(long, env = "BATON_TRACE", value_name = "LEVEL", default_value = "info")]
@@ -126,9 +159,9 @@ impl ServerConfig {
             .map_err(|e| error(e.span().map_or(0, |span| span.start), e.message().to_owned()))?;
         for (key, value) in table.get_ref() {
             let name: &str = key.get_ref();
-            let (_, id, set) = SETTINGS
+            let setting = SETTINGS
                 .iter()
-                .find(|(known, ..)| *known == name)
+                .find(|setting| setting.key == name)
                 .ok_or_else(|| error(key.span().start, unknown_key(name)))?;
             let value_text = match value.get_ref() {
                 DeValue::String(text) => text.clone().into_owned(),
@@ -139,30 +172,121 @@ impl ServerConfig {
                 }
             };
             let mut checked = self.clone();
-            set(&mut checked, &value_text).map_err(|why| {
+            (setting.set)(&mut checked, &value_text).map_err(|why| {
                 error(value.span().start, format!("{name} = {value_text}: {why}"))
             })?;
-            if matches.value_source(id) == Some(ValueSource::DefaultValue) {
+            if matches.value_source(setting.id) == Some(ValueSource::DefaultValue) {
                 *self = checked;
             }
         }
         Ok(())
     }
+
+    /// The settings as a TOML file that would set them all.
+    pub fn to_toml(&self) -> String {
+        let line = |setting: &Setting| {
+            format!("{} = {}\n", setting.key, toml::Value::String((setting.show)(self)))
+        };
+        SETTINGS.iter().map(line).collect()
+    }
+
+    /// Takes over from a newer configuration what can change while the server runs. What it has
+    /// otherwise is told: the key, the value in force, the new one.
+    pub fn take_over(&mut self, newer: &ServerConfig) -> Changes {
+        let mut changes = Changes::default();
+        for setting in SETTINGS {
+            let (old, new) = ((setting.show)(self), (setting.show)(newer));
+            if new == old {
+                continue;
+            }
+            let is_made = setting.is_live && (setting.set)(self, &new).is_ok();
+            let list = if is_made { &mut changes.made } else { &mut changes.left };
+            list.push(Changed { key: setting.key, old, new });
+        }
+        changes
+    }
 }
 
-type Setter = fn(&mut ServerConfig, &str) -> Result<(), String>;
+/// What a configuration that was read again leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In force from now on.
+    pub made: Vec<Changed>,
+    /// In force after a restart.
+    pub left: Vec<Changed>,
+}
 
-/// The keys of the configuration file: name, field, and how its text becomes the field's value.
-const SETTINGS: &[(&str, &str, Setter)] = &[
-    ("listen", "listen", |c, text| listen(text).map(|v| c.listen = v)),
-    ("data", "data", |c, text| data(text).map(|v| c.data = v)),
-    ("files", "files", |c, text| files(text).map(|v| c.files = v)),
-    ("lease", "lease_ms", |c, text| lease_ms(text).map(|v| c.lease_ms = v)),
-    ("session-ttl", "session_ttl_ms", |c, text| session_ttl_ms(text).map(|v| c.session_ttl_ms = v)),
-    ("durability", "durability", |c, text| durability(text).map(|v| c.durability = v)),
-    ("section-limit", "section_limit", |c, text| section_limit(text).map(|v| c.section_limit = v)),
-    ("trace", "trace", |c, text| trace(text).map(|v| c.trace = v)),
+/// A setting that has another value than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    pub key: &'static str,
+    pub old: String,
+    pub new: String,
+}
+
+/// A key of the configuration file.
+struct Setting {
+    key: &'static str,
+    /// The field, as clap knows it.
+    id: &'static str,
+    /// It can change while the server runs.
+    is_live: bool,
+    /// How its text becomes the field's value.
+    set: fn(&mut ServerConfig, &str) -> Result<(), String>,
+    /// The text for the field's value, as `set` takes it.
+    show: fn(&ServerConfig) -> String,
+}
+
+macro_rules! setting {
+    ($key:literal, $field:ident, $parse:expr, $show:expr, $is_live:literal) => {
+        Setting {
+            key: $key,
+            id: stringify!($field),
+            is_live: $is_live,
+            set: |config, text| $parse(text).map(|value| config.$field = value),
+            show: |config| $show(&config.$field),
+        }
+    };
+}
+
+const SETTINGS: &[Setting] = &[
+    setting!("listen", listen, listen, text_of, false),
+    setting!("data", data, data, |path: &PathBuf| path.display().to_string(), false),
+    setting!("files", files, files, text_of, false),
+    setting!("lease", lease_ms, lease_ms, duration_of, true),
+    setting!("session-ttl", session_ttl_ms, session_ttl_ms, duration_of, true),
+    setting!("durability", durability, durability, durability_of, false),
+    setting!("section-limit", section_limit, section_limit, size_of, true),
+    setting!("session-limit", session_limit, count, text_of, true),
+    setting!("waiter-limit", waiter_limit, count, text_of, true),
+    setting!("data-limit", data_limit, data_limit, size_of, true),
+    setting!("disk-floor", disk_floor, disk_floor, size_of, true),
+    setting!("http", http, http, http_of, false),
+    setting!("trace", trace, trace, text_of, true),
 ];
+
+fn text_of(value: &impl ToString) -> String {
+    value.to_string()
+}
+
+fn duration_of(ms: &u64) -> String {
+    format_duration_ms(*ms)
+}
+
+fn size_of(bytes: &u64) -> String {
+    if *bytes == u64::MAX { "none".into() } else { format_bytes(*bytes) }
+}
+
+fn durability_of(durability: &Durability) -> String {
+    match durability {
+        Durability::Sync => "sync".into(),
+        Durability::Os => "os".into(),
+    }
+}
+
+fn http_of(http: &Option<SocketAddr>) -> String {
+    http.map_or_else(|| "none".into(), |addr| addr.to_string())
+}
 
 fn listen(text: &str) -> Result<SocketAddrV4, String> {
     text.parse().map_err(|_| "expected an IPv4 address and a port (as in 127.0.0.1:10000)".into())
@@ -214,13 +338,40 @@ fn trace(text: &str) -> Result<LevelFilter, String> {
     known.ok_or_else(|| format!("expected one of {}", LEVELS.join(", ")))
 }
 
+fn count(text: &str) -> Result<u64, String> {
+    let most = SESSIONS_MAX as u64;
+    let number = text.parse().ok().filter(|number| (0..=most).contains(number));
+    number.ok_or_else(|| format!("expected a number up to {most}"))
+}
+
+fn data_limit(text: &str) -> Result<u64, String> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(u64::MAX);
+    }
+    parse_bytes(text).map_err(|why| format!("{why}, or none"))
+}
+
+fn disk_floor(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text)?;
+    let least = format_bytes(DISK_FLOOR_DEFAULT);
+    if bytes < DISK_FLOOR_DEFAULT { Err(format!("at least {least}")) } else { Ok(bytes) }
+}
+
+fn http(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(None);
+    }
+    let addr = text.parse().map(Some);
+    addr.map_err(|_| "expected an address and a port (as in 127.0.0.1:10080), or none".into())
+}
+
 fn unknown_key(name: &str) -> String {
-    let close = |(known, ..): &&(&'static str, &str, Setter)| strsim::jaro(name, known) > 0.7;
-    let likeness = |known: &str| (strsim::jaro(name, known) * 1e6) as u64;
-    match SETTINGS.iter().filter(close).max_by_key(|(known, ..)| likeness(known)) {
-        Some((known, ..)) => format!("unknown key {name}: did you mean {known}?"),
+    let likeness = |setting: &&Setting| (strsim::jaro(name, setting.key) * 1e6) as u64;
+    let nearest = SETTINGS.iter().max_by_key(likeness);
+    match nearest.filter(|setting| likeness(setting) > 700_000) {
+        Some(setting) => format!("unknown key {name}: did you mean {}?", setting.key),
         None => {
-            let known: Vec<_> = SETTINGS.iter().map(|(known, ..)| *known).collect();
+            let known: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
             format!("unknown key {name}: expected one of {}", known.join(", "))
         }
     }
@@ -271,9 +422,9 @@ mod tests {
         let flags: Vec<_> = command
             .get_arguments()
             .filter_map(|arg| Some((arg.get_long()?, arg.get_id().as_str())))
-            .filter(|(long, _)| !["config", "help", "version"].contains(long))
+            .filter(|(long, _)| !["config", "check-config", "help", "version"].contains(long))
             .collect();
-        let keys: Vec<_> = SETTINGS.iter().map(|(key, id, _)| (*key, *id)).collect();
+        let keys: Vec<_> = SETTINGS.iter().map(|setting| (setting.key, setting.id)).collect();
         assert_eq!(flags, keys);
     }
 
@@ -297,6 +448,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_is_a_file_with_the_same_settings() {
+        let file = "http = \"[::1]:10080\"\ndata-limit = \"3GiB\"\ndata = \"a \\\"b\\\"\"\n";
+        let config = parse(&["--lease", "2s", "--session-limit=5"], file).unwrap();
+        let again = parse(&[], &config.to_toml()).unwrap();
+        assert_eq!(again.to_toml(), config.to_toml());
+        assert_eq!((again.lease_ms, again.data_limit), (2_000, 3 << 30));
+        let defaults = ServerConfig::from_args(["batond"]).unwrap();
+        assert!(defaults.to_toml().contains("data-limit = \"none\"\n"));
+        assert_eq!(parse(&[], &defaults.to_toml()).unwrap().to_toml(), defaults.to_toml());
+    }
+
+    #[test]
+    fn a_newer_file_changes_what_can_change_and_names_the_rest() {
+        let mut config = parse(&["--files", "3"], "lease = \"1s\"").unwrap();
+        let newer = "lease = \"2s\"\nfiles = 9\ndurability = \"os\"\ntrace = \"debug\"";
+        let newer = parse(&["--files", "3"], newer).unwrap();
+        let changes = config.take_over(&newer);
+        let told = |changed: &[Changed]| -> Vec<String> {
+            changed.iter().map(|c| format!("{} {} {}", c.key, c.old, c.new)).collect()
+        };
+        // The flag goes before the file, now as before.
+        assert_eq!(told(&changes.made), ["lease 1s 2s", "trace info debug"]);
+        assert_eq!(told(&changes.left), ["durability sync os"]);
+        assert_eq!((config.lease_ms, config.durability), (2_000, Durability::Sync));
+        assert_eq!(config.take_over(&newer).made, []);
+    }
+
+    #[test]
     fn flags_out_of_range_name_the_range() {
         for (flag, range) in [
             ("--files=0", "1 to 10000"),
@@ -304,6 +483,10 @@ mod tests {
             ("--lease=2d", "20ms to 1d"),
             ("--session-ttl=1ms", "100ms to 30d"),
             ("--section-limit=3GiB", "1B to 2GiB"),
+            ("--session-limit=1000001", "up to 1000000"),
+            ("--disk-floor=1KiB", "at least 256KiB"),
+            ("--data-limit=much", "or none"),
+            ("--http=10080", "127.0.0.1:10080"),
         ] {
             let error = ServerConfig::from_args(["batond", flag]).unwrap_err().to_string();
             assert!(error.contains(range), "{error}");

@@ -5,9 +5,11 @@
 
 mod commit;
 mod inspect;
+mod limits;
 mod tell;
 
 pub use inspect::{Page, encode as encode_page};
+pub use limits::Limits;
 
 use super::early::Early;
 use super::outbox::Outbox;
@@ -21,8 +23,6 @@ use crate::wal::Batch;
 use std::net::SocketAddr;
 use tell::{ask_again_ms, direct, refused};
 
-/// Free space that is kept for what must always be possible: giving the lock back, expiry.
-const ROOM_KEPT: u64 = 256 << 10;
 /// How often writing is tried again on a full disk.
 const RETRY_MS: u64 = 100;
 /// The most deadlines that are dealt with in one critical section.
@@ -36,6 +36,7 @@ pub struct Settings {
     pub section_limit: u64,
     /// `--durability sync`.
     pub syncs: bool,
+    pub limits: Limits,
 }
 
 /// The time: a clock that never goes back, and milliseconds since the Unix epoch.
@@ -79,6 +80,8 @@ pub struct Core {
     joining: Vec<(u64, SocketAddr, Stamp, Attempt)>,
     /// Bytes free on the disk when it was last looked at.
     room: u64,
+    /// Bytes in all data files when everything proposed is published.
+    published: u64,
     /// The log is made stable up to here even if no reply waits for it.
     settle_through: LogIndex,
     effects: Vec<Effect>,
@@ -109,6 +112,7 @@ impl Core {
             outbox: Outbox::default(),
             joining: Vec::new(),
             room: u64::MAX,
+            published: 0,
             settle_through: LogIndex(0),
             effects: Vec::new(),
             early: Early::default(),
@@ -133,6 +137,11 @@ impl Core {
     /// The disk has this many bytes free.
     pub fn handle_room(&mut self, room: u64) {
         self.room = room;
+    }
+
+    /// The data files have this many bytes at the start.
+    pub fn handle_published(&mut self, bytes: u64) {
+        self.published = bytes;
     }
 
     /// Has everything proposed so far made stable and published.
@@ -300,6 +309,10 @@ impl Core {
             self.refuse(from, request, Status::Refused, Reason::NoSpace, actions);
             return;
         }
+        if let Some(reason) = self.over_limit(request) {
+            self.refuse(from, request, Status::Refused, reason, actions);
+            return;
+        }
         if let Change::Register { nonce, .. } = &change {
             self.joining.push((*nonce, from, request.stamp, request.attempt));
         }
@@ -313,10 +326,10 @@ impl Core {
             // A cancel cannot be refused: its client would not know which number comes next.
             return request.op == Op::Cancel;
         }
-        let staged = self.machine.staged_bytes();
+        let (staged, floor) = (self.machine.staged_bytes(), self.settings.limits.disk_floor);
         let needed = match &request.op {
-            Op::Append { data, .. } => ROOM_KEPT + 2 * (staged + data.len() as u64),
-            Op::Init { .. } | Op::Acquire { .. } => ROOM_KEPT + staged,
+            Op::Append { data, .. } => floor.saturating_add(2 * (staged + data.len() as u64)),
+            Op::Init { .. } | Op::Acquire { .. } => floor.saturating_add(staged),
             Op::Release | Op::Close => staged,
             _ => 0,
         };

@@ -9,24 +9,26 @@ pub mod config;
 pub mod core;
 mod early;
 mod outbox;
+mod service;
 mod store;
 mod threads;
 mod watch;
 
 pub use config::ServerConfig;
+pub use service::Operator;
 pub use store::{OpenError, PRIVATE_DIR, State, Store};
 
-use self::core::{Core, Now, Settings};
+use self::core::{Core, Limits, Now, Settings};
+use self::service::Signals;
 use crate::disk::RealDisk;
 use crate::types::Millis;
 use crate::wal;
-use nix::sys::signal::{SigSet, Signal};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::net::UdpSocket;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use threads::Server;
-use tracing::{info, warn};
+use tracing::info;
 
 /// Why a server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +56,9 @@ fn listen_hint(source: &io::Error) -> &'static str {
 
 /// Runs a server until SIGTERM or SIGINT. Call it from the main thread, before others start:
 /// the signals are blocked in it and in all threads that it starts.
-pub fn run(config: &ServerConfig) -> Result<(), Error> {
+pub fn run(config: &ServerConfig, operator: &Operator<'_>) -> Result<(), Error> {
     let system = |what| move |source: io::Error| Error::System { what, source };
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    signals.thread_block().map_err(|errno| system("cannot block signals")(errno.into()))?;
+    let signals = Signals::block().map_err(system("cannot block signals"))?;
 
     let socket = UdpSocket::bind(config.listen)
         .map_err(|source| Error::Listen { addr: config.listen, source })?;
@@ -67,28 +66,36 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     let _dir_lock = store::lock_dir(&config.data)?;
     let options = wal::Options { salt: random(), ..wal::Options::default() };
     let (store, found) = Store::open(RealDisk, &config.data, config.files, &options)?;
-    let settings = Settings {
-        lease_ms: config.lease_ms,
-        session_ttl_ms: config.session_ttl_ms,
-        section_limit: config.section_limit,
-        syncs: config.durability == config::Durability::Sync,
-    };
     let clock = Clock::start();
-    let core = Core::new(settings, found.machine, found.last, clock.now());
+    let mut core = Core::new(config.settings(), found.machine, found.last, clock.now());
+    core.handle_published(store.published_bytes());
     let server = Server::start(socket, store, core, clock, config.files)
         .map_err(system("cannot start threads"))?;
 
     let mut out = io::stdout();
     // Nobody may be reading; the server works all the same.
     let _ = writeln!(out, "batond: listening on {addr}").and_then(|()| out.flush());
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        warn!(%error, "cannot tell the service manager that the server is ready");
-    }
     info!(%addr, data = %config.data.display(), "ready");
-    let signal = signals.wait().map_err(|errno| system("cannot wait for signals")(errno.into()))?;
-    info!(%signal, "stopping");
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    server.stop()
+    let served = service::run(&server, addr, config.clone(), operator, &signals)
+        .map_err(system("cannot wait for signals"));
+    server.stop().and(served)
+}
+
+impl ServerConfig {
+    fn settings(&self) -> Settings {
+        Settings {
+            lease_ms: self.lease_ms,
+            session_ttl_ms: self.session_ttl_ms,
+            section_limit: self.section_limit,
+            syncs: self.durability == config::Durability::Sync,
+            limits: Limits {
+                sessions: self.session_limit,
+                waiters: self.waiter_limit,
+                data: self.data_limit,
+                disk_floor: self.disk_floor,
+            },
+        }
+    }
 }
 
 /// A number that nobody can foresee, from the keys that the standard library draws for its maps.

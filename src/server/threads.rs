@@ -1,5 +1,7 @@
 //! One OS thread per request: threads that share the socket, one that keeps the deadlines.
 
+mod admin;
+
 use super::core::{Action, Core, Now, Page, encode_page};
 use super::{Clock, Error, Store};
 use crate::engine::solo::Job;
@@ -50,6 +52,7 @@ pub struct Server {
     is_stopping: AtomicBool,
     alarm: Alarm,
     room_low: AtomicBool,
+    disk_floor: AtomicU64,
     room_seen_ms: AtomicU64,
     shortage_told_ms: AtomicU64,
     malformed: AtomicU64,
@@ -85,7 +88,6 @@ impl Server {
         let server = Arc::new(Server {
             socket,
             store,
-            core: Spin::new(core),
             clock,
             waiting: AtomicUsize::new(0),
             running: Mutex::new(0),
@@ -97,9 +99,11 @@ impl Server {
                 changed: Condvar::new(),
             },
             room_low: AtomicBool::new(false),
+            disk_floor: AtomicU64::new(core.limits().disk_floor),
             room_seen_ms: AtomicU64::new(0),
             shortage_told_ms: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
+            core: Spin::new(core),
         });
         let mut scratch = Scratch::new();
         server.look_at_room();
@@ -344,9 +348,10 @@ impl Server {
     fn look_at_room(self: &Arc<Self>) {
         self.room_seen_ms.store(self.clock.now().steady.0, Ordering::Relaxed);
         let room = self.store.room();
-        self.room_low.store(room < ROOM_LOW, Ordering::Relaxed);
+        let low = ROOM_LOW.saturating_add(self.disk_floor.load(Ordering::Relaxed));
+        self.room_low.store(room < low, Ordering::Relaxed);
         self.core.lock().handle_room(room);
-        if room < ROOM_LOW {
+        if room < low {
             self.checkpoint_if_due();
         }
     }

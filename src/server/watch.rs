@@ -90,6 +90,16 @@ impl Watch {
         }
     }
 
+    /// Changes how long leases and idle sessions last. A lease that runs is never cut short, and a
+    /// longer one is given to the holder at once: what clients are told must not exceed it.
+    pub fn set_times(&mut self, lease_ms: u64, session_ttl_ms: u64) {
+        if let Some(hold) = &mut self.hold {
+            hold.until = after(hold.until, lease_ms.saturating_sub(self.lease));
+        }
+        self.lease = lease_ms;
+        self.session_ttl = session_ttl_ms;
+    }
+
     /// Begins to watch a session.
     pub fn begin(&mut self, session: SessionId, now: Millis) {
         self.deadlines.insert((after(now, self.session_ttl), Due::Idle(session)));
@@ -127,7 +137,8 @@ impl Watch {
             contact.heard = now;
             if let Some(hold) = self.hold.as_mut().filter(|hold| hold.session == session) {
                 if !mutant::is("lease_not_renewed") {
-                    hold.until = lease_end(now, self.lease);
+                    // It may have been given for longer, by settings that were changed since.
+                    hold.until = hold.until.max(lease_end(now, self.lease));
                 }
                 hold.reminder = None;
                 hold.must_ask = false;

@@ -12,7 +12,7 @@ use crate::limits::READ_MAX;
 use crate::machine::Machine;
 use crate::protocol::{Outcome, Reply};
 use crate::server::Store;
-use crate::server::core::{Action, Core, Now, Settings};
+use crate::server::core::{Action, Core, Limits, Now, Settings};
 use crate::types::{FileId, LogIndex, Millis};
 use crate::{wal, wire};
 use std::net::{SocketAddr, SocketAddrV4};
@@ -108,6 +108,7 @@ impl Server {
             session_ttl_ms: context.plan.session_ttl_ms,
             section_limit: context.plan.section_limit,
             syncs: context.plan.syncs,
+            limits: Limits::default(),
         };
         self.observer.restart(&found.machine);
         let now = self.clock(context.now, context.now);

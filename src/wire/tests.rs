@@ -290,7 +290,7 @@ fn a_field_out_of_its_range_is_malformed() {
         resealed(golden_reply(kind::GRANTED), 44, 1),
         resealed(golden_reply(kind::REFUSED), 44, 0),
         resealed(golden_reply(kind::GRANTED), 45, 1),
-        resealed(golden_reply(kind::REFUSED), 45, 7),
+        resealed(golden_reply(kind::REFUSED), 45, 9),
         resealed(golden_reply(kind::GRANTED), 46, 2),
         resealed(golden_reply(kind::GRANTED), 47, 1),
         resealed(golden_reply(kind::CONNECTED), 60, b'?'),
@@ -302,6 +302,28 @@ fn a_field_out_of_its_range_is_malformed() {
     ];
     for (case, bytes) in bad_replies.iter().enumerate() {
         assert_eq!(decode_reply(bytes), Err(Malformed::Field), "case {case}");
+    }
+}
+
+#[test]
+fn reasons_travel_under_their_numbers() {
+    let golden = [
+        (1, Reason::NoSpace),
+        (2, Reason::TooManySessions),
+        (3, Reason::LogFailed),
+        (4, Reason::Skipped),
+        (5, Reason::Revoked),
+        (6, Reason::NotHeld),
+        (7, Reason::TooManyWaiters),
+        (8, Reason::DataLimit),
+    ];
+    assert_eq!(golden.len() + 1, Reason::ALL.len());
+    for (number, reason) in golden {
+        let sent = reply(Outcome::Refused { status: Status::Refused, reason });
+        let bytes = encoded_reply(&sent);
+        assert_eq!(bytes[45], number);
+        assert_eq!(bytes, resealed(golden_reply(kind::REFUSED), 45, number));
+        assert_eq!(decode_reply(&bytes), Ok(sent));
     }
 }
 
@@ -431,7 +453,7 @@ fn any_reply(parts: &Parts, kind: usize) -> Reply<'_> {
         5 => Outcome::Data { length, data: &parts.data[..parts.data.len().min(READ_MAX)] },
         _ => Outcome::Refused {
             status: Status::ALL[1 + a as usize % 13],
-            reason: Reason::from_code((c % 7) as u8).unwrap(),
+            reason: Reason::from_code((c % Reason::ALL.len() as u32) as u8).unwrap(),
         },
     };
     Reply {

@@ -39,23 +39,44 @@ struct Launch {
     flags: Vec<String>,
     /// Where its standard error goes, if not to the test's.
     traces: Option<PathBuf>,
+    env: Vec<(String, String)>,
 }
 
 impl Server {
     /// Starts a server on a free port of 127.0.0.1 over the data directory `data` and waits for
     /// its ready line.
     pub fn start(data: &Path, flags: &[&str]) -> Server {
-        Server::launch(data, flags, None)
+        Server::launch(data, flags, None, &[])
+    }
+
+    /// The same, with these environment variables.
+    pub fn start_with_env(data: &Path, flags: &[&str], env: &[(String, String)]) -> Server {
+        Server::launch(data, flags, None, env)
     }
 
     /// The same, with its standard error in a file.
     pub fn start_traced(data: &Path, flags: &[&str], traces: &Path) -> Server {
-        Server::launch(data, flags, Some(traces.to_owned()))
+        Server::launch(data, flags, Some(traces.to_owned()), &[])
     }
 
-    fn launch(data: &Path, flags: &[&str], traces: Option<PathBuf>) -> Server {
+    /// The same, with these environment variables.
+    pub fn start_traced_with_env(
+        data: &Path,
+        flags: &[&str],
+        traces: &Path,
+        env: &[(String, String)],
+    ) -> Server {
+        Server::launch(data, flags, Some(traces.to_owned()), env)
+    }
+
+    fn launch(
+        data: &Path,
+        flags: &[&str],
+        traces: Option<PathBuf>,
+        env: &[(String, String)],
+    ) -> Server {
         let flags = flags.iter().map(|flag| flag.to_string()).collect();
-        let launch = Launch { data: data.to_owned(), flags, traces };
+        let launch = Launch { data: data.to_owned(), flags, traces, env: env.to_vec() };
         let free_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let (child, addr) = launch.spawn(free_port).expect("batond did not start");
         Server { child, addr, launch }
@@ -131,6 +152,7 @@ impl Launch {
         let mut command = hermetic(Command::new(env!("CARGO_BIN_EXE_batond")));
         command.arg("--listen").arg(listen.to_string()).arg("--data").arg(&self.data);
         command.args(&self.flags).stdout(Stdio::piped());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(traces) = &self.traces {
             let file = File::options().create(true).append(true).open(traces).unwrap();
             command.stderr(file);

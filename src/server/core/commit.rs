@@ -49,7 +49,10 @@ impl Core {
                 self.watch.begin_turn(session, token, now.steady);
                 self.repeat(session, now);
             }
-            Effect::Publish(parts) => self.engine.publish(index, parts),
+            Effect::Publish(parts) => {
+                self.published += parts.iter().map(|part| part.data.len() as u64).sum::<u64>();
+                self.engine.publish(index, parts);
+            }
             Effect::Ended { session } => {
                 self.watch.forget(session);
                 self.early.forget(session);

@@ -61,8 +61,13 @@ fn whoever_takes_the_role_every_answer_is_sent_once() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let settings =
-            Settings { lease_ms: 1000, session_ttl_ms: 1000, section_limit: 9, syncs: true };
+        let settings = Settings {
+            lease_ms: 1000,
+            session_ttl_ms: 1000,
+            section_limit: 9,
+            syncs: true,
+            limits: Limits::default(),
+        };
         let core = Core::new(settings, Machine::default(), LogIndex(0), NOW);
         let shared = Arc::new(Mutex::new((core, Sent::new())));
         let first = 1 << 40;

@@ -32,8 +32,13 @@ impl Stage {
     }
 
     fn with(syncs: bool, machine: Machine, last: LogIndex) -> Self {
-        let settings =
-            Settings { lease_ms: LEASE, session_ttl_ms: 60_000, section_limit: 1 << 20, syncs };
+        let settings = Settings {
+            lease_ms: LEASE,
+            session_ttl_ms: 60_000,
+            section_limit: 1 << 20,
+            syncs,
+            limits: Limits::default(),
+        };
         let now = Now { steady: Millis(1), unix: Millis(1) };
         let mut stage = Stage {
             core: Core::new(settings, machine, last, now),
@@ -789,4 +794,98 @@ fn a_revocation_is_executed_once_and_tells_the_holder() {
     assert_eq!(stage.ask(&mut c1, Op::Release), [DONE]);
     assert_eq!(stage.published, b"");
     assert_eq!(stage.core.machine().history().counts()[RecordKind::Revoked as usize], 1);
+}
+
+fn limited(limits: Limits) -> Stage {
+    let mut stage = Stage::new();
+    let settings = Settings { limits, ..stage.core.settings };
+    stage.core.handle_settings(settings);
+    stage
+}
+
+fn refusal(reason: Reason) -> [Outcome<'static>; 1] {
+    [Outcome::Refused { status: Status::Refused, reason }]
+}
+
+#[test]
+fn one_waiter_too_many_is_refused_and_those_who_wait_go_on_waiting() {
+    let mut stage = limited(Limits { waiters: 1, ..Limits::default() });
+    let (mut c1, mut c2, mut c3) = (stage.client(1), stage.client(2), stage.client(3));
+    stage.ask(&mut c1, WAIT);
+    stage.ask(&mut c2, WAIT);
+    assert_eq!(stage.ask(&mut c3, WAIT), refusal(Reason::TooManyWaiters));
+    let tried = stage.ask(&mut c3, Op::Acquire { try_only: true });
+    assert!(
+        matches!(tried[..], [Outcome::Refused { status: Status::WouldBlock, .. }]),
+        "{tried:?}"
+    );
+    stage.ask(&mut c1, Op::Release);
+    assert!(matches!(stage.ask(&mut c3, WAIT)[..], [Outcome::Queued { position: 1, .. }]));
+}
+
+#[test]
+fn one_session_too_many_is_refused_and_known_ones_are_told_again_who_they_are() {
+    let mut stage = limited(Limits { sessions: 2, ..Limits::default() });
+    let (_, _) = (stage.client(1), stage.client(2));
+    let init = |nonce| Op::Init { nonce, client: ClientInfo::default() };
+    let mut third = Client {
+        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 3)),
+        session: SessionId(0),
+        number: 1,
+        attempt: 5,
+        token: FencingToken(0),
+    };
+    assert_eq!(stage.ask(&mut third, init(3)), refusal(Reason::TooManySessions));
+    assert!(matches!(stage.ask(&mut third, init(2))[..], [Outcome::Connected { .. }]));
+}
+
+#[test]
+fn data_limit_counts_what_is_published_and_staged_and_lets_a_section_end() {
+    let mut stage = limited(Limits { data: 10, ..Limits::default() });
+    let mut c1 = stage.client(1);
+    stage.ask(&mut c1, WAIT);
+    assert!(matches!(stage.ask(&mut c1, append(b"123456"))[..], [Outcome::Done { .. }]));
+    assert_eq!(stage.ask(&mut c1, append(b"78901")), refusal(Reason::DataLimit));
+    assert!(matches!(stage.ask(&mut c1, append(b"7890"))[..], [Outcome::Done { .. }]));
+    assert_eq!(stage.ask(&mut c1, Op::Release), [DONE]);
+    assert_eq!(stage.published, b"1234567890");
+    stage.ask(&mut c1, WAIT);
+    assert_eq!(stage.ask(&mut c1, append(b"x")), refusal(Reason::DataLimit));
+    assert_eq!(stage.ask(&mut c1, Op::Release), [DONE]);
+}
+
+#[test]
+fn disk_floor_is_left_free() {
+    let floor = 1 << 30;
+    let mut stage = limited(Limits { disk_floor: floor, ..Limits::default() });
+    let mut c1 = stage.client(1);
+    stage.ask(&mut c1, WAIT);
+    stage.core.handle_room(floor + 2);
+    assert!(matches!(stage.ask(&mut c1, append(b"A"))[..], [Outcome::Done { .. }]));
+    assert_eq!(stage.ask(&mut c1, append(b"B")), [NO_SPACE]);
+    stage.core.handle_room(floor - 1);
+    assert_eq!(stage.ask(&mut c1, Op::Release), [DONE], "what was taken on can be ended");
+}
+
+#[test]
+fn no_holder_loses_time_by_another_lease() {
+    let mut stage = Stage::new();
+    let (mut c1, mut c2) = (stage.client(1), stage.client(2));
+    let told = stage.ask(&mut c1, WAIT);
+    assert!(matches!(told[..], [Outcome::Granted { lease_ms: 1_000, .. }]), "{told:?}");
+    stage.ask(&mut c2, WAIT);
+    // Its client believes in what it was told, however short a lease is from now on, ...
+    let settings = Settings { lease_ms: 100, ..stage.core.settings };
+    stage.core.handle_settings(settings);
+    stage.pass(500);
+    assert_eq!(stage.ask(&mut c1, Op::Renew), [Outcome::Done { lease_ms: 100 }]);
+    stage.pass(490);
+    assert!(matches!(stage.ask(&mut c1, Op::Renew)[..], [Outcome::Done { .. }]));
+    // ... and in a longer one from the next answer on.
+    let settings = Settings { lease_ms: 5_000, ..stage.core.settings };
+    stage.core.handle_settings(settings);
+    stage.pass(4_990);
+    assert_eq!(stage.ask(&mut c1, Op::Renew), [Outcome::Done { lease_ms: 5_000 }]);
+    stage.pass(5_010);
+    assert!(matches!(stage.ask(&mut c1, Op::Renew)[..], [Outcome::Refused { .. }]));
 }

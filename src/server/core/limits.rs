@@ -1,0 +1,75 @@
+//! How much the server takes on, and what of its settings can change while it runs.
+//!
+//! Each limit is compared with a number that is kept anyway, so that a request costs the same
+//! however near a limit is. A refusal takes no request number and changes nothing.
+
+use super::{Core, Settings};
+use crate::limits::{DISK_FLOOR_DEFAULT, SESSIONS_MAX};
+use crate::protocol::{Op, Reason, Request};
+
+/// What the operator lets the server take on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at once.
+    pub sessions: u64,
+    /// Clients that wait for the lock at once.
+    pub waiters: u64,
+    /// Bytes in all data files together.
+    pub data: u64,
+    /// Bytes on the disk that are left free: below them nothing is taken on that grows.
+    pub disk_floor: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            sessions: SESSIONS_MAX as u64,
+            waiters: SESSIONS_MAX as u64,
+            data: u64::MAX,
+            disk_floor: DISK_FLOOR_DEFAULT,
+        }
+    }
+}
+
+impl Core {
+    pub fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    /// The limit that the request would go beyond, if it is one that leads to a change.
+    pub(super) fn over_limit(&self, request: &Request<'_>) -> Option<Reason> {
+        let limits = &self.settings.limits;
+        let is_over = |count: usize, most: u64| count as u64 >= most;
+        match &request.op {
+            Op::Init { .. } if is_over(self.machine.session_count(), limits.sessions) => {
+                Some(Reason::TooManySessions)
+            }
+            Op::Acquire { try_only: false } if self.would_wait(request) => {
+                is_over(self.machine.lock().waiting(), limits.waiters)
+                    .then_some(Reason::TooManyWaiters)
+            }
+            // Its later pieces were counted with the first, and only the holder adds to the files.
+            Op::Append { total, offset: 0, .. } => {
+                let section = self.machine.lock().holder.as_ref().map(|holder| &holder.section);
+                let staged = section.map_or(0, |section| section.whole_bytes());
+                let wanted = self.published.saturating_add(staged + u64::from(*total));
+                (wanted > limits.data).then_some(Reason::DataLimit)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an acquire leads to a new place in the queue.
+    fn would_wait(&self, request: &Request<'_>) -> bool {
+        let session = self.machine.session(request.session);
+        let is_queued = session.is_some_and(|session| session.ticket.is_some());
+        self.machine.lock().holder.is_some() && !is_queued
+    }
+
+    /// The operator has changed what can be changed while the server runs.
+    pub fn handle_settings(&mut self, settings: Settings) {
+        let syncs = self.settings.syncs;
+        self.watch.set_times(settings.lease_ms, settings.session_ttl_ms);
+        self.settings = Settings { syncs, ..settings };
+    }
+}
