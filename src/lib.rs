@@ -27,6 +27,7 @@ pub mod data;
 pub mod disk;
 pub mod engine;
 mod ffi;
+pub mod json;
 pub mod limits;
 pub mod machine;
 mod mutant;

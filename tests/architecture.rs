@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("disk", &[]),
     ("protocol", &["types", "limits"]),
     ("wire", &["types", "limits", "protocol"]),
+    ("json", &["types", "limits", "protocol"]),
     ("machine", &["types", "limits", "protocol"]),
     ("wal", &["types", "limits", "disk"]),
     ("data", &["types", "limits", "disk"]),
@@ -25,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "server",
         &[
             "types", "limits", "units", "protocol", "wire", "machine", "disk", "wal", "data",
-            "engine", "sync",
+            "engine", "sync", "json",
         ],
     ),
     ("client", &["types", "limits", "protocol", "wire"]),

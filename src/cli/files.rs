@@ -3,8 +3,8 @@
 use super::connect::Purpose;
 use super::show::{ShowArgs, print_json};
 use crate::client::Error;
+use crate::json;
 use crate::limits::FILES_MAX;
-use serde_json::json;
 use std::io::{self, Write};
 
 /// List the files of the server and how many bytes each has published
@@ -34,9 +34,7 @@ pub fn run(args: FilesArgs) -> anyhow::Result<()> {
     let _ = connection.close();
     files.retain(|&(_, bytes)| bytes > 0 || !args.filled);
     if args.show.json {
-        let list: Vec<_> =
-            files.iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect();
-        return print_json(&json!({"schema": "baton.files/1", "files": list}));
+        return print_json(&json::files(&files));
     }
     let mut out = io::stdout().lock();
     for (name, bytes) in files {

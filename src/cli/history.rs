@@ -3,15 +3,14 @@
 use super::chain::{Chain, Damage};
 use super::connect::{Purpose, Server};
 use super::exit::{Exit, Failure};
-use super::show::{
-    ShowArgs, Table, client_json, full_name, local_time, name, plain, print_json, size, utc_time,
-};
+use super::show::{ShowArgs, Table, full_name, local_time, name, plain, print_json, size};
 use crate::client::Connection;
+use crate::json;
 use crate::protocol::inspect::{Hash, HistoryPage, Record, RecordKind};
 use crate::types::Millis;
 use crate::units::parse_duration_ms;
 use jiff::{Timestamp, civil, tz::TimeZone};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
@@ -122,12 +121,7 @@ impl Reader<'_> {
             (page, next) = self.page(next)?;
         }
         if self.args.show.json {
-            return print_json(&json!({
-                "schema": "baton.history/1",
-                "oldest": oldest,
-                "newest": newest,
-                "records": records.iter().map(as_json).collect::<Vec<_>>(),
-            }));
+            return print_json(&json::history(oldest, newest, &records));
         }
         let mut table = Table::new(&[">NUMBER", "TIME", "EVENT", ">TOKEN", "CLIENT", "NOTE"]);
         records.iter().for_each(|record| table.row(cells(record)));
@@ -141,7 +135,7 @@ impl Reader<'_> {
             let mut out = io::stdout().lock();
             for record in &page.records {
                 match self.args.show.json {
-                    true => writeln!(out, "{}", as_json(record))?,
+                    true => writeln!(out, "{}", json::record(record))?,
                     false => writeln!(out, "{}", cells(record).join("  ").trim_end())?,
                 }
             }
@@ -269,23 +263,6 @@ fn note(record: &Record) -> String {
             None => format!("{bytes} discarded"),
         },
     }
-}
-
-fn as_json(record: &Record) -> Value {
-    let is_published = record.kind == RecordKind::Released;
-    let client = client_json(record.session, &record.client);
-    json!({
-        "number": record.number,
-        "at": utc_time(record.at_ms),
-        "event": record.kind.word(),
-        "token": (record.token.0 > 0).then_some(record.token.0),
-        "client": if record.session.0 > 0 { client } else { Value::Null },
-        "published_bytes": if is_published { record.bytes } else { 0 },
-        "discarded_bytes": if is_published { 0 } else { record.bytes },
-        "revoked_by": record.revocation.as_ref().map(|by| client_json(by.session, &by.client)),
-        "reason": record.revocation.as_ref().map(|by| &by.reason),
-        "hash": record.hash.to_string(),
-    })
 }
 
 fn since(text: &str) -> Result<Since, String> {

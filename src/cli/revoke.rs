@@ -3,8 +3,9 @@
 use super::connect::Purpose;
 use super::exit::{Exit, Failure};
 use super::show::{ShowArgs, full_name, print_json, size};
-use super::who::{holder_json, look};
+use super::who::look;
 use crate::client::Error;
+use crate::json;
 use crate::limits::REASON_TEXT_MAX;
 use crate::protocol::Reason;
 use crate::types::FencingToken;
@@ -59,7 +60,7 @@ pub fn run(args: RevokeArgs) -> anyhow::Result<()> {
             "schema": "baton.revoke/1",
             "token": args.token,
             "reason": args.reason,
-            "holder": holder.map(|_| holder_json(&view)),
+            "holder": holder.map(|_| json::holder(&view)),
         }));
     }
     match holder {

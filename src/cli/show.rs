@@ -2,11 +2,11 @@
 //! people read them, tables, JSON.
 
 use super::connect::ServerArgs;
+use crate::json::timestamp;
 use crate::protocol::ClientInfo;
-use crate::types::{Millis, SessionId};
-use jiff::Timestamp;
+use crate::types::Millis;
 use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::{self, IsTerminal, Write};
 
 /// Flags of every command that shows something.
@@ -84,15 +84,6 @@ pub fn local_time(at: Millis) -> String {
     }
 }
 
-/// A time of the server's clock in RFC 3339, for JSON.
-pub fn utc_time(at: Millis) -> Value {
-    timestamp(at).map_or(Value::Null, |at| json!(format!("{at:.3}")))
-}
-
-fn timestamp(at: Millis) -> Option<Timestamp> {
-    i64::try_from(at.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok())
-}
-
 /// A duration in the two units that matter.
 pub fn duration(ms: u64) -> String {
     let (seconds, minutes) = (ms / 1_000, ms / 60_000);
@@ -144,17 +135,6 @@ pub fn full_name(client: &ClientInfo) -> String {
     format!("{} ({}, user {})", name(client), plain(&client.program), plain(&client.user))
 }
 
-/// A client as JSON.
-pub fn client_json(session: SessionId, client: &ClientInfo) -> Value {
-    json!({
-        "session": session.0,
-        "host": client.host,
-        "pid": client.pid,
-        "program": client.program,
-        "user": client.user,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,8 +158,8 @@ mod tests {
         let expected =
             ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1023.9 MiB", "16383.9 PiB"];
         assert_eq!(sizes, expected);
-        assert_eq!(utc_time(Millis(1_700_000_000_123)), json!("2023-11-14T22:13:20.123Z"));
-        assert_eq!(utc_time(Millis(u64::MAX)), Value::Null);
+        assert_eq!(crate::json::utc_time(Millis(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+        assert_eq!(crate::json::utc_time(Millis(u64::MAX)), Value::Null);
     }
 
     #[test]

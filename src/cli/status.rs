@@ -1,9 +1,9 @@
 //! `baton status`: how the server is.
 
 use super::connect::Purpose;
-use super::show::{ShowArgs, duration, local_time, print_json, size, utc_time};
+use super::show::{ShowArgs, duration, local_time, print_json, size};
+use crate::json;
 use crate::protocol::inspect::{RecordKind, ServerStatus};
-use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 
 /// Show how the server is: version, uptime, lock, queue, files, log, counters
@@ -21,7 +21,7 @@ pub fn run(args: StatusArgs) -> anyhow::Result<()> {
     // What was asked for is here.
     let _ = connection.close();
     if args.show.json {
-        return print_json(&as_json(&addr, &status));
+        return print_json(&json::status(&addr, &status));
     }
     let mut out = io::stdout().lock();
     for (what, text) in lines(&addr, &status) {
@@ -87,52 +87,4 @@ fn lines(addr: &str, status: &ServerStatus) -> Vec<(&'static str, String)> {
         ),
         ("history", format!("{} records kept; ever: {}", status.records, recorded.join(", "))),
     ]
-}
-
-fn as_json(addr: &str, status: &ServerStatus) -> Value {
-    let recorded: Map<String, Value> = RecordKind::ALL
-        .into_iter()
-        .zip(status.recorded)
-        .map(|(kind, count)| (kind.word().to_owned(), json!(count)))
-        .collect();
-    json!({
-        "schema": "baton.status/1",
-        "server": addr,
-        "version": status.version,
-        "epoch": status.epoch,
-        "now": utc_time(status.now_ms),
-        "uptime_ms": status.uptime_ms.0,
-        "sessions": status.sessions,
-        "lock": {
-            "token": (status.token.0 > 0).then_some(status.token.0),
-            "staged_bytes": status.staged_bytes,
-            "waiters": status.waiters,
-        },
-        "settings": {
-            "durability": if status.is_synced { "sync" } else { "os" },
-            "lease_ms": status.lease_ms,
-            "session_ttl_ms": status.session_ttl_ms,
-            "section_limit_bytes": status.section_limit,
-        },
-        "data": {
-            "directory": status.data_dir,
-            "files": status.files,
-            "published_bytes": status.published_bytes,
-            "room_bytes": (status.room_bytes < u64::MAX).then_some(status.room_bytes),
-        },
-        "log": {
-            "bytes": status.log_bytes,
-            "last": status.log_last,
-            "written": status.log_written,
-            "published": status.log_published,
-        },
-        "requests": {
-            "all": status.counters.requests,
-            "repeated": status.counters.repeats,
-            "late": status.counters.ignored,
-            "refused": status.counters.refused,
-            "malformed": status.counters.malformed,
-        },
-        "history": { "records": status.records, "ever": recorded },
-    })
 }

@@ -2,10 +2,9 @@
 
 use super::connect::Purpose;
 use super::exit::{Exit, Failure};
-use super::show::{
-    ShowArgs, ago, duration, full_name, local_time, name, print_json, size, utc_time,
-};
-use super::who::{View, age, holder_json, look, waiter_json};
+use super::show::{ShowArgs, ago, duration, full_name, local_time, name, print_json, size};
+use super::who::look;
+use crate::json::{self, View};
 use crate::protocol::ClientInfo;
 use crate::types::SessionId;
 use serde_json::{Value, json};
@@ -52,13 +51,13 @@ pub fn run(args: WhyArgs) -> anyhow::Result<()> {
     }
     if args.show.json {
         let waiters: Vec<Value> =
-            found.iter().map(|(position, waiter)| waiter_json(&view, *position, waiter)).collect();
+            found.iter().map(|(position, waiter)| json::waiter(&view, *position, waiter)).collect();
         return print_json(&json!({
             "schema": "baton.why/1",
-            "now": utc_time(view.now_ms),
+            "now": json::utc_time(view.now_ms),
             "holds": holds,
             "waiters": waiters,
-            "holder": holder_json(&view),
+            "holder": json::holder(&view),
         }));
     }
     let mut out = io::stdout().lock();
@@ -71,7 +70,7 @@ pub fn run(args: WhyArgs) -> anyhow::Result<()> {
             "{} waits for the lock: position {position} of {}, for {}, last heard {}.",
             full_name(&waiter.client),
             view.waiters.len(),
-            duration(age(&view, waiter.since_ms)),
+            duration(view.age(waiter.since_ms)),
             ago(waiter.heard_ms_ago),
         )?;
     }
@@ -104,7 +103,7 @@ fn held(view: &View) -> Option<String> {
         full_name(&holder.client),
         holder.token,
         local_time(holder.since_ms),
-        duration(age(view, holder.since_ms)),
+        duration(view.age(holder.since_ms)),
         size(holder.staged_bytes),
         ago(holder.heard_ms_ago),
     ))
