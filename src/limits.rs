@@ -81,6 +81,12 @@ pub const RTO_MIN_US: u64 = 10_000;
 /// Client: largest retransmission timeout after doubling, in microseconds.
 pub const RTO_MAX_US: u64 = 1_000_000;
 
+/// Client and server: how long to look for a datagram before blocking, unless `BATON_SPIN_US` says
+/// otherwise, in microseconds: the time of some round trips on one machine.
+pub const SPIN_US_DEFAULT: u64 = 50;
+/// The most of it, in microseconds.
+pub const SPIN_US_MAX: u64 = 1_000;
+
 /// Log: a segment is closed at this size, in bytes.
 pub const SEGMENT_MAX: u64 = 64 << 20;
 /// Log: the largest payload of one entry, in bytes.

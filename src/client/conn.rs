@@ -85,7 +85,7 @@ impl Connection {
     /// ```
     pub fn connect_with(servers: &str, options: &Options) -> Result<Connection, Error> {
         let servers = resolve(servers, options.default_port)?;
-        let socket = Socket::open(options.source_port)?;
+        let socket = Socket::open(options.source_port, options.spin)?;
         let exchange = Exchange::new(Config {
             servers,
             timeout_us: micros(options.timeout),

@@ -2,7 +2,7 @@
 //! datagram.
 
 use super::error::Error;
-use crate::limits::TIMEOUT_MS_DEFAULT;
+use crate::limits::{SPIN_US_DEFAULT, TIMEOUT_MS_DEFAULT};
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::time::Duration;
 
@@ -26,12 +26,22 @@ pub struct Options {
     /// How long a call goes on without any answer before it gives up. By default the environment
     /// variable `BATON_TIMEOUT_MS` (a positive number of milliseconds), or 30 seconds.
     pub timeout: Duration,
+    /// How long a call looks for the answer before it blocks, yielding the processor meanwhile:
+    /// where the server is near, sleeping and waking takes longer than the answer. At most a
+    /// millisecond counts. By default the environment variable `BATON_SPIN_US` (microseconds; 0
+    /// never looks), or 50 microseconds.
+    pub spin: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let text = std::env::var("BATON_TIMEOUT_MS").unwrap_or_default();
-        Options { source_port: 0, default_port: PORT_DEFAULT, timeout: timeout_from(&text) }
+        let text = |name| std::env::var(name).unwrap_or_default();
+        Options {
+            source_port: 0,
+            default_port: PORT_DEFAULT,
+            timeout: timeout_from(&text("BATON_TIMEOUT_MS")),
+            spin: spin_from(&text("BATON_SPIN_US")),
+        }
     }
 }
 
@@ -39,6 +49,10 @@ impl Default for Options {
 fn timeout_from(text: &str) -> Duration {
     let millis = text.trim().parse().ok().filter(|&ms: &u64| ms > 0);
     Duration::from_millis(millis.unwrap_or(TIMEOUT_MS_DEFAULT))
+}
+
+fn spin_from(text: &str) -> Duration {
+    Duration::from_micros(text.trim().parse().unwrap_or(SPIN_US_DEFAULT))
 }
 
 /// Resolves `host[:port][,host[:port]…]` to every IPv4 address behind it, in order.
@@ -119,5 +133,7 @@ mod tests {
         for text in ["", "soon", "-1", "0", "1.5"] {
             assert_eq!(timeout_from(text), Duration::from_secs(30), "{text:?}");
         }
+        assert_eq!(spin_from("0"), Duration::ZERO);
+        assert_eq!(spin_from("long"), Duration::from_micros(50));
     }
 }

@@ -3,6 +3,7 @@
 //! lost, and the exchange sends again.
 
 use super::clock::now_us;
+use crate::limits::SPIN_US_MAX;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{
@@ -14,26 +15,28 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-/// How long to look for a datagram without blocking, in microseconds: waking a thread that
-/// blocks takes several times as long as the whole round trip on one machine.
-const SPIN_US: u64 = 20;
 /// How long to wait for room in the send buffer before counting a datagram as lost.
 const SEND_WAIT: Duration = Duration::from_millis(10);
+const SPIN_MAX: Duration = Duration::from_micros(SPIN_US_MAX);
 
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
+    /// How long to look for a datagram without blocking.
+    spin_us: u64,
 }
 
 impl Socket {
     /// Binds the port on all addresses; 0 is any free port.
-    pub(crate) fn open(port: u16) -> io::Result<Socket> {
+    pub(crate) fn open(port: u16, spin: Duration) -> io::Result<Socket> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
         bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
-        Ok(Socket { fd })
+        let spin_us = spin.min(SPIN_MAX).as_micros() as u64;
+        Ok(Socket { fd, spin_us })
     }
 
     /// Lets go of a descriptor that was closed behind our back: closing it once more could hit
@@ -84,7 +87,8 @@ impl Socket {
         }
     }
 
-    /// Waits for a datagram until `until_us`: a moment without blocking, then blocked.
+    /// Waits for a datagram until `until_us`: a moment without blocking, because waking a thread
+    /// takes several times as long as the whole round trip on one machine, then blocked.
     pub(crate) fn receive_until(
         &self,
         until_us: u64,
@@ -92,11 +96,12 @@ impl Socket {
     ) -> io::Result<Option<(usize, SocketAddrV4)>> {
         let started = now_us();
         let mut now = started;
-        while now < until_us.min(started + SPIN_US) {
+        while now < until_us.min(started + self.spin_us) {
             if let Some(received) = self.receive(buffer)? {
                 return Ok(Some(received));
             }
-            std::hint::spin_loop();
+            // It may be the server that this processor is wanted for.
+            thread::yield_now();
             now = now_us();
         }
         self.block(PollFlags::POLLIN, Duration::from_micros(until_us.saturating_sub(now)));

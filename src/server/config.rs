@@ -5,7 +5,7 @@
 use crate::limits::{
     DISK_FLOOR_DEFAULT, FILES_DEFAULT, FILES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN,
     SECTION_LIMIT_DEFAULT, SECTION_LIMIT_MAX, SESSION_LIMIT_DEFAULT, SESSION_TTL_MS_DEFAULT,
-    SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN, SESSIONS_MAX,
+    SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN, SESSIONS_MAX, SPIN_US_DEFAULT, SPIN_US_MAX,
 };
 use crate::units::{format_bytes, format_duration_ms, parse_bytes, parse_duration_ms};
 use clap::parser::ValueSource;
@@ -97,6 +97,13 @@ pub struct ServerConfig {
     // By its full path: clap takes a bare `Option` for a flag without a default.
     #[arg(value_parser = http)]
     pub http: std::option::Option<SocketAddr>,
+
+    /// How long to look for the next request before sleeping while requests come in quick
+    /// succession, in microseconds, 0 to 1000: sleeping and waking costs more than a request.
+    /// 0 spares the processor
+    #[arg(long, env = "BATON_SPIN_US", value_name = "MICROSECONDS", default_value_t = SPIN_US_DEFAULT)]
+    #[arg(value_parser = spin_us)]
+    pub spin_us: u64,
 
     /// TOML file with any of these settings, named like the flags: lease = "10s". Read again on
     /// SIGHUP, for what can change while the server runs
@@ -262,6 +269,7 @@ const SETTINGS: &[Setting] = &[
     setting!("data-limit", data_limit, data_limit, size_of, true),
     setting!("disk-floor", disk_floor, disk_floor, size_of, true),
     setting!("http", http, http, http_of, false),
+    setting!("spin-us", spin_us, spin_us, text_of, false),
     setting!("trace", trace, trace, text_of, true),
 ];
 
@@ -329,6 +337,13 @@ fn section_limit(text: &str) -> Result<u64, String> {
         return Ok(bytes);
     }
     Err(format!("out of range: 1B to {}", format_bytes(SECTION_LIMIT_MAX)))
+}
+
+fn spin_us(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(us) if us <= SPIN_US_MAX => Ok(us),
+        _ => Err(format!("expected a number of microseconds from 0 to {SPIN_US_MAX}")),
+    }
 }
 
 fn trace(text: &str) -> Result<LevelFilter, String> {
@@ -487,6 +502,7 @@ mod tests {
             ("--disk-floor=1KiB", "at least 256KiB"),
             ("--data-limit=much", "or none"),
             ("--http=10080", "127.0.0.1:10080"),
+            ("--spin-us=1001", "0 to 1000"),
         ] {
             let error = ServerConfig::from_args(["batond", flag]).unwrap_err().to_string();
             assert!(error.contains(range), "{error}");

@@ -9,6 +9,7 @@ pub mod config;
 pub mod core;
 mod early;
 mod outbox;
+mod reception;
 mod service;
 mod store;
 mod threads;
@@ -69,7 +70,7 @@ pub fn run(config: &ServerConfig, operator: &Operator<'_>) -> Result<(), Error> 
     let clock = Clock::start();
     let mut core = Core::new(config.settings(), found.machine, found.last, clock.now());
     core.handle_published(store.published_bytes());
-    let server = Server::start(socket, store, core, clock, config.files)
+    let server = Server::start(socket, store, core, clock, config)
         .map_err(system("cannot start threads"))?;
 
     let mut out = io::stdout();

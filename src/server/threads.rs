@@ -1,8 +1,10 @@
-//! One OS thread per request: threads that share the socket, one that keeps the deadlines.
+//! One OS thread per request: threads that take turns at the socket, one that keeps the deadlines.
 
 mod admin;
 
+use super::config::ServerConfig;
 use super::core::{Action, Core, Now, Page, encode_page};
+use super::reception::{Reception, Turn};
 use super::{Clock, Error, Store};
 use crate::engine::solo::Job;
 use crate::limits::{DATAGRAM_MAX, NAME_MAX, READ_MAX};
@@ -11,12 +13,11 @@ use crate::protocol::{Outcome, Reason, Reply};
 use crate::sync::Spin;
 use crate::types::Millis;
 use crate::wire;
-use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, SockaddrIn, recvfrom, setsockopt, shutdown, sockopt};
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -24,8 +25,6 @@ use tracing::{debug, error, info, warn};
 
 /// More threads than this never wait for requests or work on them.
 const THREADS_MAX: usize = 64;
-/// A thread that had nothing to do for this long ends, unless it is the last one waiting.
-const SURPLUS_AFTER: Duration = Duration::from_secs(30);
 /// Enough for every path below; most of it is never touched.
 const STACK: usize = 256 << 10;
 /// Asked of the kernel for datagrams that no thread has taken yet.
@@ -44,8 +43,9 @@ pub struct Server {
     store: Store,
     core: Spin<Core>,
     clock: Clock,
-    /// Threads blocked in `recv`.
-    waiting: AtomicUsize,
+    reception: Reception,
+    /// How long to look for a datagram before blocking.
+    spin: Duration,
     /// All threads but the main one.
     running: Mutex<usize>,
     ended: Condvar,
@@ -70,6 +70,8 @@ struct Alarm {
 struct Scratch {
     actions: Vec<Action>,
     bytes: Vec<u8>,
+    /// This thread's turn to receive, while it has it.
+    turn: Option<Turn>,
 }
 
 impl Server {
@@ -79,9 +81,8 @@ impl Server {
         store: Store,
         core: Core,
         clock: Clock,
-        files: u32,
+        config: &ServerConfig,
     ) -> io::Result<Arc<Self>> {
-        socket.set_read_timeout(Some(SURPLUS_AFTER))?;
         if let Err(error) = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER) {
             debug!(%error, "the kernel keeps its default receive buffer");
         }
@@ -89,7 +90,8 @@ impl Server {
             socket,
             store,
             clock,
-            waiting: AtomicUsize::new(0),
+            reception: Reception::default(),
+            spin: Duration::from_micros(config.spin_us),
             running: Mutex::new(0),
             ended: Condvar::new(),
             is_stopping: AtomicBool::new(false),
@@ -107,10 +109,11 @@ impl Server {
         });
         let mut scratch = Scratch::new();
         server.look_at_room();
-        server.work(&mut scratch, |core, now, actions| core.boot(files, now, actions));
+        server.work(&mut scratch, |core, now, actions| core.boot(config.files, now, actions));
         // No session or token of this start may be seen before its epoch is stable.
         server.settle(&mut scratch)?;
         server.spawn("deadlines", Self::keep_deadlines)?;
+        server.reception.starts();
         server.spawn("request", Self::receive)?;
         Ok(server)
     }
@@ -121,6 +124,7 @@ impl Server {
         // Wakes everybody in recv, although for an unconnected socket it says ENOTCONN.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
         self.alarm.stop();
+        self.reception.close();
         let mut running = lock(&self.running);
         while *running > 0 {
             running = self.ended.wait(running).unwrap_or_else(PoisonError::into_inner);
@@ -170,36 +174,49 @@ impl Server {
 
     /// The life of a request thread.
     fn receive(self: &Arc<Self>) {
+        self.reception.has_started();
         let mut scratch = Scratch::new();
         // One byte more than a datagram may have, so that a longer one is seen to be too long.
         let mut buffer = [0; DATAGRAM_MAX + 1];
-        while !self.is_stopping.load(Ordering::Relaxed) {
-            self.waiting.fetch_add(1, Ordering::AcqRel);
-            let received = recvfrom::<SockaddrIn>(self.socket.as_raw_fd(), &mut buffer);
-            let others = self.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
-            match received {
-                Ok((len, Some(from))) => {
-                    if others == 0 {
-                        self.add_receiver();
-                    }
-                    self.serve(SocketAddrV4::from(from).into(), &buffer[..len], &mut scratch);
+        while let Some(turn) = self.reception.stand_by() {
+            scratch.turn = Some(turn);
+            while let Some(turn) = &mut scratch.turn {
+                let received = turn.receive(self.socket.as_raw_fd(), &mut buffer, self.spin);
+                if self.is_stopping.load(Ordering::Relaxed) {
+                    return;
                 }
-                // The socket was shut down.
-                Ok((_, None)) => {}
-                Err(Errno::EAGAIN) if others > 0 => return,
-                Err(Errno::EAGAIN) => {}
-                // An earlier reply could not be delivered, or a signal came: not this request's.
-                Err(error) => debug!(%error, "recv"),
+                match received {
+                    Ok((len, Some(from))) => {
+                        if self.reception.begin(turn) {
+                            self.add_receiver();
+                        }
+                        let from = SocketAddrV4::from(from).into();
+                        self.serve(from, &buffer[..len], &mut scratch);
+                        scratch.turn.take_if(|turn| !self.reception.end(turn));
+                    }
+                    Ok((_, None)) => {}
+                    // An earlier reply could not be delivered, or a signal came: not this request's.
+                    Err(error) => debug!(%error, "recv"),
+                }
             }
         }
     }
 
     fn add_receiver(self: &Arc<Self>) {
-        if *lock(&self.running) >= THREADS_MAX || self.is_stopping.load(Ordering::Relaxed) {
-            return;
+        let is_full = *lock(&self.running) >= THREADS_MAX;
+        if is_full || self.is_stopping.load(Ordering::Relaxed) {
+            return self.reception.has_started();
         }
         if let Err(error) = self.spawn("request", Self::receive) {
+            self.reception.has_started();
             warn!(%error, "cannot start another thread: requests wait for each other");
+        }
+    }
+
+    /// Has another thread take requests while this one does what takes long.
+    fn hand_over(&self, scratch: &mut Scratch) {
+        if let Some(turn) = scratch.turn.take() {
+            self.reception.pass_on(&turn);
         }
     }
 
@@ -239,6 +256,9 @@ impl Server {
                     })
                 }
                 Job::Flush(mut flush) => {
+                    if flush.needs_sync {
+                        self.hand_over(scratch);
+                    }
                     let ending = self.store.flush(&mut flush);
                     let job = self.with_core(scratch, |core, now, actions| {
                         core.handle_flushed(flush, ending, now, actions);
@@ -441,11 +461,11 @@ impl Alarm {
 
 impl Scratch {
     fn new() -> Self {
-        Scratch { actions: Vec::new(), bytes: Vec::with_capacity(DATAGRAM_MAX) }
+        Scratch { actions: Vec::new(), bytes: Vec::with_capacity(DATAGRAM_MAX), turn: None }
     }
 }
 
 /// No code panics while it has one of these locks; should it, the process ends.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
