@@ -1,0 +1,19 @@
+//! A cluster: a command is committed when a quorum of the members has it on stable storage.
+//!
+//! [`node`] drives the consensus library as a pure function; [`log`] is what the library reads,
+//! [`journal`] how it is kept in the write-ahead log, [`codec`] the bytes between members and
+//! [`validate`] what is turned away of them. [`replica`] is the state that every member builds
+//! from what is committed. The leader also has a state that runs ahead ([`super::leading`]).
+//! Threads, sockets and the disk are in [`crate::server`].
+
+pub mod codec;
+pub mod journal;
+pub mod log;
+pub mod members;
+pub mod node;
+pub mod recover;
+pub mod replica;
+pub mod validate;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,456 @@
+//! One member of a cluster: the consensus library, driven. A pure function of (time, input) to
+//! what is to be sent, kept and applied; no socket, clock, thread or chance, so that the same code
+//! runs in `batond` and in tests from a seed.
+//!
+//! What a follower promises leaves only when what it promises is on stable storage: [`Node::poll`]
+//! holds such messages back until [`Node::handle_saved`]. A leader's own entries count towards the
+//! quorum likewise.
+
+use super::journal::{self, Checkpoint, Members};
+use super::log::Log;
+use super::validate::{Rejected, validate};
+use crate::mutant;
+use crate::types::{LogIndex, Millis};
+use crate::wal::{Batch, Pending};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType, HardState, Message, MessageType};
+use raft::{Config, RawNode, StateRole};
+use std::collections::VecDeque;
+
+/// How long things take, a tick being the unit, and how much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    pub tick_ms: u64,
+    pub heartbeat_ticks: usize,
+    /// A follower that hears nothing stands for election after this many ticks, or up to twice
+    /// as many.
+    pub election_ticks: usize,
+    /// Bytes of applied entries kept for members that lag.
+    pub tail_bytes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning { tick_ms: 10, heartbeat_ticks: 3, election_ticks: 15, tail_bytes: 16 << 20 }
+    }
+}
+
+impl Tuning {
+    /// No member that heard a leader helps to elect another for this long, in milliseconds.
+    fn election_ms(&self) -> u64 {
+        self.tick_ms * self.election_ticks as u64
+    }
+
+    /// How long after asking the others a leader may count on being the only one: a tenth less,
+    /// for clocks that do not run alike.
+    fn trust_ms(&self) -> u64 {
+        self.election_ms() * 9 / 10
+    }
+}
+
+/// Where this member stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Role {
+    pub term: u64,
+    /// The leader as far as is known, 0 if none is.
+    pub leader: u64,
+    /// This member leads.
+    pub is_leading: bool,
+}
+
+/// Something committed, to be applied in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub index: u64,
+    pub term: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A command's bytes.
+    Command(Vec<u8>),
+    /// A leader's first entry of its term.
+    Start,
+    /// Who belongs to the cluster from here on.
+    Members(Members),
+}
+
+/// What there is to do.
+#[derive(Debug, Default)]
+pub struct Output {
+    pub messages: Vec<Message>,
+    pub committed: Vec<Committed>,
+    /// This member is the only leader until then: a quorum has said so.
+    pub trusted_until: Option<Millis>,
+}
+
+/// Messages that wait for the journal.
+#[derive(Debug)]
+struct Unsaved {
+    number: u64,
+    /// What of the journal must be stable; none if nothing of it.
+    place: Option<LogIndex>,
+    messages: Vec<Message>,
+}
+
+pub struct Node {
+    raw: RawNode<Log>,
+    tuning: Tuning,
+    seed: u64,
+    /// For which state the election timeout was drawn last, and how often one was.
+    drawn: (Role, StateRole),
+    draws: u64,
+    next_tick: Millis,
+    ticks: u64,
+    /// No other member is helped to become the leader before.
+    faithful_until: Millis,
+    journal: LogIndex,
+    saved: LogIndex,
+    pending: Pending,
+    spare: Vec<u8>,
+    is_saving: bool,
+    unsaved: VecDeque<Unsaved>,
+    proposals: VecDeque<Vec<u8>>,
+    trusted_until: Option<Millis>,
+}
+
+impl Node {
+    /// A member that goes on with the log that was kept up to `journal`, of which all up to
+    /// `applied` has been applied. `seed` decides its election timeouts.
+    pub fn new(
+        id: u64,
+        log: Log,
+        applied: u64,
+        journal: LogIndex,
+        tuning: Tuning,
+        seed: u64,
+        now: Millis,
+    ) -> Result<Self, raft::Error> {
+        let config = Config {
+            id,
+            applied,
+            election_tick: tuning.election_ticks,
+            heartbeat_tick: tuning.heartbeat_ticks,
+            max_size_per_msg: MESSAGE_MAX,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: true,
+            batch_append: true,
+            max_uncommitted_size: UNCOMMITTED_MAX,
+            max_committed_size_per_ready: MESSAGE_MAX * 4,
+            ..Config::default()
+        };
+        let silent = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&config, log, &silent)?;
+        Ok(Node {
+            raw,
+            tuning,
+            seed: seed ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            drawn: (Role::default(), StateRole::Follower),
+            draws: 0,
+            next_tick: Millis(now.0 + tuning.tick_ms),
+            ticks: 0,
+            // Before it was started it may have heard a leader that counts on it.
+            faithful_until: Millis(now.0 + tuning.election_ms()),
+            journal,
+            saved: journal,
+            pending: Pending::new(),
+            spare: Vec::new(),
+            is_saving: false,
+            unsaved: VecDeque::new(),
+            proposals: VecDeque::new(),
+            trusted_until: None,
+        })
+    }
+
+    pub fn role(&self) -> Role {
+        let raft = &self.raw.raft;
+        Role {
+            term: raft.term,
+            leader: raft.leader_id,
+            is_leading: raft.state == StateRole::Leader,
+        }
+    }
+
+    /// When [`Node::handle_time`] is to be called next.
+    pub fn next_deadline(&self) -> Millis {
+        self.next_tick
+    }
+
+    /// Time has passed. After a pause of this process only one tick is made up for: what came
+    /// meanwhile is to be looked at first.
+    pub fn handle_time(&mut self, now: Millis) {
+        if now < self.next_tick {
+            return;
+        }
+        let late = now.0 - self.next_tick.0;
+        let next = if late > self.tuning.tick_ms { now } else { self.next_tick };
+        self.next_tick = Millis(next.0 + self.tuning.tick_ms);
+        self.ticks += 1;
+        self.draw_timeout();
+        self.raw.tick();
+        let is_beat = self.ticks.is_multiple_of(self.tuning.heartbeat_ticks as u64);
+        if is_beat && self.role().is_leading {
+            self.ask_for_trust(now);
+        }
+    }
+
+    /// Has the others confirm that this member leads; what they say counts from now on.
+    pub fn ask_for_trust(&mut self, now: Millis) {
+        self.raw.read_index(now.0.to_le_bytes().to_vec());
+    }
+
+    /// A message of another member has come.
+    pub fn handle_message(&mut self, message: Message, now: Millis) -> Result<(), Rejected> {
+        validate(&self.raw, &message)?;
+        let kind = message.get_msg_type();
+        let is_vote = matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
+        let is_transfer = *message.context == *CAMPAIGN_TRANSFER;
+        if is_vote && !is_transfer && now < self.faithful_until && !mutant::is("vote_in_lease") {
+            return Ok(());
+        }
+        let is_from_leader = matches!(
+            kind,
+            MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
+        );
+        if is_from_leader && message.term >= self.raw.raft.term {
+            self.faithful_until = Millis(now.0 + self.tuning.election_ms());
+        }
+        match self.raw.step(message) {
+            // From a member that has left, or while it is not known yet.
+            Ok(()) | Err(raft::Error::StepPeerNotFound) => Ok(()),
+            Err(error) => Err(Rejected::Library(error.to_string())),
+        }
+    }
+
+    /// Commands to be appended, if this member still leads in that term; otherwise nothing
+    /// happens, and whoever waits for them learns of it by [`Node::role`].
+    pub fn propose(&mut self, term: u64, commands: impl IntoIterator<Item = Vec<u8>>) {
+        let role = self.role();
+        if role.is_leading && role.term == term {
+            self.proposals.extend(commands);
+        }
+    }
+
+    /// A change of who belongs to the cluster, if this member leads.
+    pub fn propose_members(&mut self, change: &ConfChangeV2) -> bool {
+        if !self.role().is_leading || !self.proposals.is_empty() {
+            return false;
+        }
+        let context = super::members::encode_change(change);
+        self.raw.propose_conf_change(context, change.clone()).is_ok()
+    }
+
+    /// Hands the lead to another member.
+    pub fn transfer(&mut self, to: u64) {
+        self.raw.transfer_leader(to);
+    }
+
+    /// Gives up the lead.
+    pub fn step_down(&mut self) {
+        if self.role().is_leading {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+        }
+    }
+
+    /// Messages to this member are not getting through.
+    pub fn handle_unreachable(&mut self, id: u64) {
+        self.raw.report_unreachable(id);
+    }
+
+    /// Entries up to `index` have been applied.
+    pub fn handle_applied(&mut self, index: u64) {
+        if index > self.raw.raft.raft_log.applied {
+            self.raw.advance_apply_to(index);
+        }
+    }
+
+    /// Moves on; what is to be done is added to `out`.
+    pub fn poll(&mut self, out: &mut Output) {
+        self.push_proposals();
+        while self.raw.has_ready() {
+            let mut ready = self.raw.ready();
+            out.messages.extend(ready.take_messages());
+            let messages = ready.take_persisted_messages();
+            let entries = ready.take_entries();
+            let needs_journal = !entries.is_empty() || ready.must_sync();
+            if needs_journal {
+                let hard = ready.hs().cloned().unwrap_or_else(|| self.raw.raft.hard_state());
+                self.keep(&hard, entries);
+            }
+            for read in ready.take_read_states() {
+                self.trust(&read.request_ctx);
+            }
+            let committed = ready.take_committed_entries();
+            let number = ready.number();
+            self.raw.advance_append_async(ready);
+            self.commit(committed, out);
+            let place = needs_journal.then_some(self.journal);
+            self.unsaved.push_back(Unsaved { number, place, messages });
+            self.release(out);
+            self.push_proposals();
+        }
+        out.trusted_until = self.trusted_until.take().max(out.trusted_until);
+    }
+
+    /// The next entries for the journal, if none are under way.
+    pub fn poll_save(&mut self) -> Option<Batch> {
+        if self.is_saving || self.pending.is_empty() {
+            return None;
+        }
+        self.is_saving = true;
+        Some(self.pending.take(std::mem::take(&mut self.spare)))
+    }
+
+    /// Entries for the journal are on stable storage.
+    pub fn handle_saved(&mut self, batch: Batch, out: &mut Output) {
+        self.is_saving = false;
+        self.saved = batch.last;
+        self.spare = batch.into_buffer();
+        self.release(out);
+        self.poll(out);
+    }
+
+    /// Completes a checkpoint of what has been applied; where it belongs in the journal. Some
+    /// applied entries stay behind it, for members that lag.
+    pub fn place_checkpoint(&self, checkpoint: &mut Checkpoint) -> LogIndex {
+        let (log, hard) = (self.raw.store(), self.raw.raft.hard_state());
+        let from = log.tail_from(checkpoint.index, self.tuning.tail_bytes);
+        checkpoint.log_from = (from, log.term_of(from).unwrap_or_default());
+        checkpoint.hard = (hard.term, hard.vote, hard.commit);
+        let place = log.place_after(from).map_or(self.journal, |place| LogIndex(place.0 - 1));
+        place.min(self.saved)
+    }
+
+    /// This checkpoint is durable: what it covers is forgotten.
+    pub fn compact(&mut self, checkpoint: &Checkpoint) {
+        self.raw.mut_store().compact(checkpoint.log_from.0);
+    }
+
+    /// How far the journal is stable.
+    pub fn saved(&self) -> LogIndex {
+        self.saved
+    }
+
+    pub fn raw(&self) -> &RawNode<Log> {
+        &self.raw
+    }
+
+    pub fn log(&self) -> &Log {
+        self.raw.store()
+    }
+
+    pub fn log_mut(&mut self) -> &mut Log {
+        self.raw.mut_store()
+    }
+
+    /// The library draws its timeouts by chance; they come from the seed instead.
+    fn draw_timeout(&mut self) {
+        let state = (self.role(), self.raw.raft.state);
+        if state != self.drawn || self.draws == 0 {
+            self.drawn = state;
+            self.draws += 1;
+        }
+        let (min, draw) = (self.tuning.election_ticks, mix(self.seed.wrapping_add(self.draws)));
+        self.raw.raft.set_randomized_election_timeout(min + (draw % min as u64) as usize);
+    }
+
+    fn push_proposals(&mut self) {
+        if self.proposals.is_empty() {
+            return;
+        }
+        if !self.role().is_leading {
+            self.proposals.clear();
+            return;
+        }
+        while !self.proposals.is_empty() {
+            let mut size = 0;
+            let fits = |command: &&Vec<u8>| {
+                size += command.len() as u64 + 64;
+                size <= MESSAGE_MAX
+            };
+            let count = self.proposals.iter().take_while(fits).count().max(1);
+            let entries: Vec<_> = self.proposals.iter().take(count).map(to_entry).collect();
+            let mut message = Message::default();
+            message.set_msg_type(MessageType::MsgPropose);
+            message.from = self.raw.raft.id;
+            message.set_entries(entries.into());
+            if self.raw.raft.step(message).is_err() {
+                // Too much is on its way, or the lead is being handed over: later, or never.
+                return;
+            }
+            self.proposals.drain(..count);
+        }
+    }
+
+    fn keep(&mut self, hard: &HardState, entries: Vec<Entry>) {
+        let places = journal::push(&mut self.pending, &mut self.journal, hard, &entries);
+        let log = self.raw.mut_store();
+        for (entry, place) in entries.into_iter().zip(places) {
+            assert!(log.append(entry, place), "the library appends behind what there is");
+        }
+    }
+
+    fn trust(&mut self, context: &[u8]) {
+        let Ok(bytes) = <[u8; 8]>::try_from(context) else { return };
+        let until = Millis(u64::from_le_bytes(bytes) + self.tuning.trust_ms());
+        self.trusted_until = self.trusted_until.max(Some(until));
+    }
+
+    fn commit(&mut self, entries: Vec<Entry>, out: &mut Output) {
+        for entry in entries {
+            let what = match entry.get_entry_type() {
+                EntryType::EntryNormal if entry.data.is_empty() => What::Start,
+                EntryType::EntryNormal => What::Command(entry.data.to_vec()),
+                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                    let conf = match super::members::decode_change(&entry.context) {
+                        Some(change) => self.raw.apply_conf_change(&change).ok(),
+                        None => None,
+                    };
+                    let conf = conf.unwrap_or_else(|| self.raw.raft.prs().conf().to_conf_state());
+                    What::Members(Members::from_conf(&conf))
+                }
+            };
+            out.committed.push(Committed { index: entry.index, term: entry.term, what });
+        }
+    }
+
+    /// Lets go of the messages whose promises are kept.
+    fn release(&mut self, out: &mut Output) {
+        let mut through = None;
+        while let Some(first) = self.unsaved.front()
+            && (first.place.is_none_or(|place| place <= self.saved)
+                || mutant::is("promise_unsaved"))
+        {
+            through = Some(first.number);
+            if let Some(unsaved) = self.unsaved.pop_front() {
+                out.messages.extend(unsaved.messages);
+            }
+        }
+        if let Some(number) = through {
+            self.raw.on_persist_ready(number);
+        }
+    }
+}
+
+fn to_entry(command: &Vec<u8>) -> Entry {
+    let mut entry = Entry::default();
+    entry.data = command.clone().into();
+    entry
+}
+
+/// SplitMix64: spreads a counter over all numbers.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// What the library writes into a vote that a transfer of the lead asks for.
+const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
+/// Bytes of entries in one message.
+const MESSAGE_MAX: u64 = 1 << 20;
+/// Bytes of commands that may be on their way to a quorum.
+const UNCOMMITTED_MAX: u64 = 64 << 20;

@@ -1,0 +1,73 @@
+//! The state of a member as of the last entry that it has applied: the same on every member that
+//! has applied the same entries, and the source of checkpoints, of data files, and of the state
+//! with which a new leader begins.
+
+use super::journal::{Checkpoint, FileMark, Members};
+use super::node::{Committed, What};
+use crate::engine::solo::decode;
+use crate::machine::{Effect, Machine, Part};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replica {
+    pub machine: Machine,
+    pub files: Vec<FileMark>,
+    pub index: u64,
+    pub term: u64,
+    pub members: Members,
+    effects: Vec<Effect>,
+}
+
+impl Replica {
+    /// Goes on from a checkpoint.
+    pub fn new(checkpoint: Checkpoint) -> Self {
+        Replica {
+            machine: checkpoint.machine,
+            files: checkpoint.files,
+            index: checkpoint.index,
+            term: checkpoint.term,
+            members: checkpoint.members,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Applies what was committed next; what it publishes is added to `parts`.
+    pub fn apply(&mut self, committed: &Committed, parts: &mut Vec<Part>) -> Result<(), String> {
+        let next = self.index + 1;
+        if committed.index != next {
+            return Err(format!("entry {} was committed and {next} expected", committed.index));
+        }
+        match &committed.what {
+            What::Start => {}
+            What::Members(members) => self.members = members.clone(),
+            What::Command(bytes) => {
+                self.machine.apply(&decode(bytes)?, &mut self.effects);
+                self.files.resize(self.machine.files() as usize, FileMark::default());
+                for effect in self.effects.drain(..) {
+                    let Effect::Publish(published) = effect else { continue };
+                    for part in published {
+                        if let Some(mark) = self.files.get_mut(part.file.0 as usize) {
+                            mark.size += part.data.len() as u64;
+                            mark.sum = crc32c::crc32c_append(mark.sum, &part.data);
+                        }
+                        parts.push(part);
+                    }
+                }
+            }
+        }
+        (self.index, self.term) = (committed.index, committed.term);
+        Ok(())
+    }
+
+    /// What a checkpoint records of the state. Where it belongs in the log, and the term and vote
+    /// that go with it, is for [`super::node::Node::place_checkpoint`] to add.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            machine: self.machine.clone(),
+            files: self.files.clone(),
+            index: self.index,
+            term: self.term,
+            members: self.members.clone(),
+            ..Checkpoint::default()
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Clusters in one thread from a seed: members, their disks and the network between them, all of
+//! which fail. What must hold is checked at every step ([`world`]).
+
+mod world;
+
+use world::{Faults, World};
+
+/// Runs a cluster of `size` through faults, then lets it heal; says what it committed.
+fn run(size: u64, seed: u64, faults: Faults) -> Vec<u64> {
+    let mut world = World::new(size, seed, faults);
+    world.run(3_000);
+    world.heal();
+    world.run(2_000);
+    world.calm();
+    world.check_agreement();
+    world.history()
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let count = std::env::var("BATON_CLUSTER_SEEDS").ok().and_then(|text| text.parse().ok());
+    let first = std::env::var("BATON_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    match first {
+        Some(seed) => seed..seed + 1,
+        None => 0..count.unwrap_or(40),
+    }
+}
+
+#[test]
+fn three_members_agree_whatever_fails() {
+    for seed in seeds() {
+        println!("seed {seed}; again with: BATON_TEST_SEED={seed}");
+        run(3, seed, Faults::all());
+    }
+}
+
+#[test]
+fn five_members_agree_whatever_fails() {
+    for seed in seeds() {
+        println!("seed {seed}; again with: BATON_TEST_SEED={seed}");
+        run(5, seed, Faults::all());
+    }
+}
+
+#[test]
+fn one_member_is_a_cluster_too() {
+    for seed in seeds().take(5) {
+        run(1, seed, Faults::all());
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [1, 2, 3] {
+        assert_eq!(run(3, seed, Faults::all()), run(3, seed, Faults::all()));
+    }
+}
+
+#[test]
+fn without_faults_a_leader_is_there_soon_and_stays() {
+    for seed in seeds() {
+        let mut world = World::new(3, seed, Faults::default());
+        world.run(1_000);
+        let term = world.leader_term().expect("a leader within a second");
+        world.run(3_000);
+        assert_eq!(world.leader_term(), Some(term), "seed {seed}: the lead changed");
+        world.calm();
+        world.check_agreement();
+    }
+}

@@ -1,0 +1,366 @@
+//! Members, disks and a network under one clock, driven from a seed.
+
+use crate::disk::Disk;
+use crate::disk::mem::MemDisk;
+use crate::engine::cluster::codec::{decode_message, encode_message};
+use crate::engine::cluster::node::{Committed, Node, Output, Tuning};
+use crate::engine::cluster::recover::{recover, write_checkpoint};
+use crate::engine::cluster::replica::Replica;
+use crate::machine::{Change, Command};
+use crate::protocol::ClientInfo;
+use crate::types::{Attempt, Millis};
+use crate::wal::{self, Batch, Writer};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const DIR: &str = "/member";
+
+/// What may go wrong, each as one in so many (0: never).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    loss: u64,
+    duplicate: u64,
+    /// A message takes up to this many milliseconds.
+    delay: u64,
+    /// A member crashes, is cut off or pauses about this often, in milliseconds.
+    every: u64,
+    /// Clocks differ by up to this many percent.
+    drift: u64,
+}
+
+impl Faults {
+    pub fn all() -> Self {
+        Faults { loss: 20, duplicate: 20, delay: 12, every: 60, drift: 4 }
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn one_in(&mut self, of: u64) -> bool {
+        of > 0 && self.below(of) == 0
+    }
+}
+
+struct Member {
+    /// Members of the cluster.
+    founders: u64,
+    disk: MemDisk,
+    process: Option<Process>,
+    /// Its clock in hundredths of the world's.
+    rate: u64,
+    asleep_until: u64,
+    up_at: u64,
+    is_cut: bool,
+}
+
+struct Process {
+    node: Node,
+    replica: Replica,
+    writer: Writer<MemDisk>,
+    saving: Option<(u64, Batch)>,
+    trusted_until: Millis,
+    checkpointed: u64,
+}
+
+pub struct World {
+    random: Random,
+    faults: Faults,
+    now: u64,
+    members: BTreeMap<u64, Member>,
+    /// By time of arrival and number.
+    network: BTreeMap<(u64, u64), (u64, Vec<u8>)>,
+    sent: u64,
+    /// What was committed at each index, by whoever said so first.
+    committed: BTreeMap<u64, Committed>,
+    leaders: BTreeMap<u64, u64>,
+    proposed: u64,
+    /// The highest index that a leader counted as committed.
+    acknowledged: u64,
+    next_fault: u64,
+    /// Nothing more is proposed.
+    is_calm: bool,
+}
+
+impl World {
+    pub fn new(size: u64, seed: u64, faults: Faults) -> World {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut members = BTreeMap::new();
+        for id in 1..=size {
+            let disk = MemDisk::new();
+            disk.create_dir(Path::new(DIR)).unwrap();
+            let rate = 100 + random.below(2 * faults.drift + 1) - faults.drift;
+            members.insert(
+                id,
+                Member {
+                    founders: size,
+                    disk,
+                    process: None,
+                    rate,
+                    asleep_until: 0,
+                    up_at: 0,
+                    is_cut: false,
+                },
+            );
+        }
+        World {
+            random,
+            faults,
+            now: 0,
+            members,
+            network: BTreeMap::new(),
+            sent: 0,
+            committed: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            proposed: 0,
+            acknowledged: 0,
+            next_fault: faults.every,
+            is_calm: false,
+        }
+    }
+
+    pub fn run(&mut self, ms: u64) {
+        let end = self.now + ms;
+        while self.now < end {
+            self.now += 1;
+            self.deliver();
+            if self.faults.every > 0 && self.now >= self.next_fault {
+                self.fail();
+                self.next_fault = self.now + 1 + self.random.below(2 * self.faults.every);
+            }
+            let ids: Vec<u64> = self.members.keys().copied().collect();
+            for id in ids {
+                self.live(id);
+            }
+            self.check_leaders();
+        }
+    }
+
+    /// Nothing goes wrong from now on.
+    pub fn heal(&mut self) {
+        self.faults = Faults::default();
+        for member in self.members.values_mut() {
+            member.is_cut = false;
+            member.up_at = self.now;
+            member.asleep_until = self.now;
+        }
+    }
+
+    /// Nothing more is proposed, and what is under way comes to its end.
+    pub fn calm(&mut self) {
+        self.is_calm = true;
+        self.run(500);
+    }
+
+    /// All members have applied the same, and everything that was acknowledged.
+    pub fn check_agreement(&self) {
+        let states: Vec<_> =
+            self.members.values().map(|member| &member.process.as_ref().unwrap().replica).collect();
+        let at: Vec<_> = states.iter().map(|state| state.index).collect();
+        assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "members differ: {at:?}");
+        assert!(states[0].index >= self.acknowledged, "something acknowledged is lost");
+        assert!(states[0].machine.session_count() > 0, "nothing was ever committed");
+        assert!(self.leader_term().is_some());
+    }
+
+    pub fn leader_term(&self) -> Option<u64> {
+        let processes = self.members.values().filter_map(|member| member.process.as_ref());
+        processes.map(|one| one.node.role()).filter(|role| role.is_leading).map(|r| r.term).max()
+    }
+
+    /// A summary of what happened.
+    pub fn history(&self) -> Vec<u64> {
+        let terms = self.committed.values().map(|one| one.term);
+        terms.chain([self.sent, self.proposed, self.acknowledged]).collect()
+    }
+
+    fn local(&self, id: u64) -> Millis {
+        Millis(1_000 + self.now * self.members[&id].rate / 100)
+    }
+
+    fn live(&mut self, id: u64) {
+        let (now, local) = (self.now, self.local(id));
+        let member = self.members.get_mut(&id).unwrap();
+        if now < member.up_at || now < member.asleep_until {
+            return;
+        }
+        if member.process.is_none() {
+            member.start(id, local);
+        }
+        let process = member.process.as_mut().unwrap();
+        let mut out = Output::default();
+        if process.saving.as_ref().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, batch)) = process.saving.take()
+        {
+            process.writer.sync_handle().sync().unwrap();
+            process.writer.sync_handle().note_synced(batch.last);
+            process.node.handle_saved(batch, &mut out);
+        }
+        process.node.handle_time(local);
+        let role = process.node.role();
+        if role.is_leading && !self.is_calm && self.random.below(6) == 0 {
+            let commands: Vec<_> = (0..1 + self.random.below(4))
+                .map(|_| {
+                    self.proposed += 1;
+                    register(self.proposed)
+                })
+                .collect();
+            process.node.propose(role.term, commands);
+        }
+        process.node.poll(&mut out);
+        if process.saving.is_none()
+            && let Some(mut batch) = process.node.poll_save()
+        {
+            process.writer.write(&mut batch, process.node.saved()).unwrap();
+            process.saving = Some((now + 1 + self.random.below(4), batch));
+        }
+        self.take(id, out);
+    }
+
+    /// Does what a member wants done.
+    fn take(&mut self, id: u64, out: Output) {
+        let role = self.members[&id].process.as_ref().unwrap().node.role();
+        for committed in out.committed {
+            let known = self.committed.entry(committed.index).or_insert_with(|| committed.clone());
+            assert_eq!(*known, committed, "two entries committed at one index");
+            if role.is_leading && committed.term == role.term {
+                self.acknowledged = self.acknowledged.max(committed.index);
+            }
+            let process = self.members.get_mut(&id).unwrap().process.as_mut().unwrap();
+            process.replica.apply(&committed, &mut Vec::new()).unwrap();
+            process.node.handle_applied(committed.index);
+            if process.replica.index >= process.checkpointed + 40 {
+                let disk = self.members[&id].disk.clone();
+                self.members.get_mut(&id).unwrap().process.as_mut().unwrap().checkpoint(&disk);
+            }
+        }
+        let process = self.members.get_mut(&id).unwrap().process.as_mut().unwrap();
+        process.trusted_until = out.trusted_until.unwrap_or_default().max(process.trusted_until);
+        for message in out.messages {
+            let mut bytes = Vec::new();
+            encode_message(&message, &mut bytes);
+            self.post(id, message.to, bytes);
+        }
+    }
+
+    fn post(&mut self, from: u64, to: u64, bytes: Vec<u8>) {
+        let is_cut = self.members[&from].is_cut || self.members[&to].is_cut;
+        if is_cut || self.random.one_in(self.faults.loss) {
+            return;
+        }
+        let copies = 1 + u64::from(self.random.one_in(self.faults.duplicate));
+        for _ in 0..copies {
+            self.sent += 1;
+            let slow =
+                if self.random.one_in(self.faults.loss) { 20 * self.faults.delay } else { 1 };
+            let at = self.now + 1 + self.random.below(1 + self.faults.delay + slow);
+            self.network.insert((at, self.sent), (to, bytes.clone()));
+        }
+    }
+
+    fn deliver(&mut self) {
+        while let Some(first) = self.network.first_entry()
+            && first.key().0 <= self.now
+        {
+            let (to, bytes) = first.remove();
+            let (now, local) = (self.now, self.local(to));
+            let member = self.members.get_mut(&to).unwrap();
+            if now < member.asleep_until {
+                self.sent += 1;
+                self.network.insert((member.asleep_until, self.sent), (to, bytes));
+                continue;
+            }
+            let Some(process) = &mut member.process else { continue };
+            let message = decode_message(&bytes).unwrap();
+            process.node.handle_message(message, local).unwrap();
+            let mut out = Output::default();
+            process.node.poll(&mut out);
+            self.take(to, out);
+        }
+    }
+
+    fn fail(&mut self) {
+        let id = 1 + self.random.below(self.members.len() as u64);
+        let (now, kind, time) = (self.now, self.random.below(6), 50 + self.random.below(600));
+        let seed = self.random.next();
+        let member = self.members.get_mut(&id).unwrap();
+        match kind {
+            // Killed: what was written stays. Power loss: what was synced stays.
+            0 | 1 => {
+                member.process = None;
+                member.up_at = now + time / (1 + seed % 8);
+                if kind == 0 {
+                    member.disk = member.disk.after_power_loss(seed);
+                }
+            }
+            2 | 3 => member.is_cut = true,
+            4 => member.asleep_until = now + time,
+            _ => self.members.values_mut().for_each(|member| member.is_cut = false),
+        }
+    }
+
+    /// One leader a term, and none elsewhere while one may count on being the only one.
+    fn check_leaders(&mut self) {
+        let mut leading = Vec::new();
+        for (id, member) in &self.members {
+            let Some(process) = &member.process else { continue };
+            let role = process.node.role();
+            if role.is_leading {
+                let known = *self.leaders.entry(role.term).or_insert(*id);
+                assert_eq!(known, *id, "two leaders in term {}", role.term);
+                let is_trusting = self.local(*id) < process.trusted_until;
+                leading.push((role.term, is_trusting));
+            }
+        }
+        for (term, is_trusting) in &leading {
+            let is_newer = leading.iter().any(|(other, _)| other > term);
+            assert!(!(is_newer && *is_trusting), "the leader of term {term} is not the only one");
+        }
+    }
+}
+
+impl Member {
+    fn start(&mut self, id: u64, now: Millis) {
+        let options = wal::Options { segment_max: 4096, salt: 7 };
+        let founders: Vec<u64> = (1..=self.founders).collect();
+        let found = recover(&self.disk, Path::new(DIR), &options, &founders).unwrap();
+        let applied = found.replica.index;
+        let node = Node::new(id, found.log, applied, found.journal, Tuning::default(), 7, now);
+        self.process = Some(Process {
+            node: node.unwrap(),
+            replica: found.replica,
+            writer: found.writer,
+            saving: None,
+            trusted_until: Millis(0),
+            checkpointed: applied,
+        });
+    }
+}
+
+impl Process {
+    fn checkpoint(&mut self, disk: &MemDisk) {
+        let mut checkpoint = self.replica.checkpoint();
+        let place = self.node.place_checkpoint(&mut checkpoint);
+        write_checkpoint(disk, Path::new(DIR), place, &checkpoint).unwrap();
+        self.writer.remove_through(place).unwrap();
+        self.node.compact(&checkpoint);
+        self.checkpointed = checkpoint.index;
+    }
+}
+
+fn register(nonce: u64) -> Vec<u8> {
+    let change = Change::Register { nonce, attempt: Attempt(0), client: ClientInfo::default() };
+    let command = Command { now_ms: Millis(nonce), skip: Vec::new(), change };
+    postcard::to_stdvec(&command).unwrap()
+}
