@@ -4,6 +4,7 @@ pub mod inspect;
 
 use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddrV4;
 
 /// How an operation ended. The numbers are part of the ABI and of the wire: never reused, never
 /// renumbered.
@@ -243,4 +244,6 @@ pub enum Outcome<'a> {
     Data { length: u64, data: &'a [u8] },
     /// Not done.
     Refused { status: Status, reason: Reason },
+    /// Not decided here: ask the cluster's leader, which is there if an address is given.
+    NotLeader { leader: Option<SocketAddrV4> },
 }

@@ -5,6 +5,7 @@
 use crate::limits::{CLIENT_TEXT_MAX, DATAGRAM_MAX, NAME_MAX, READ_MAX, REASON_TEXT_MAX};
 use crate::protocol::{ClientInfo, Op, Outcome, Reason, Reply, Request, Status};
 use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -142,6 +143,7 @@ mod kind {
     pub const DISCONNECTED: u8 = 0x85;
     pub const DATA: u8 = 0x86;
     pub const REFUSED: u8 = 0x87;
+    pub const NOT_LEADER: u8 = 0x88;
 }
 
 const TRY_ONLY: u32 = 1;
@@ -327,6 +329,10 @@ pub fn encode_reply(reply: &Reply<'_>, out: &mut Vec<u8>) {
             (status, reason) = (*why, *detail);
             kind::REFUSED
         }
+        Outcome::NotLeader { leader } => {
+            token = FencingToken(leader.map_or(0, pack_address));
+            kind::NOT_LEADER
+        }
     };
     let header = ReplyHeader {
         magic: MAGIC,
@@ -361,7 +367,7 @@ pub fn encode_reply(reply: &Reply<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(U64::new(*length).as_bytes());
             out.extend_from_slice(data);
         }
-        Outcome::Refused { .. } => {}
+        Outcome::Refused { .. } | Outcome::NotLeader { .. } => {}
     }
     seal(out);
 }
@@ -411,9 +417,13 @@ pub fn decode_reply(datagram: &[u8]) -> Result<Reply<'_>, Malformed> {
             Outcome::Data { length: length.get(), data }
         }
         kind::REFUSED => empty(body, Outcome::Refused { status, reason })?,
+        kind::NOT_LEADER => {
+            let leader = unpack_address(header.token.get())?;
+            empty(body, Outcome::NotLeader { leader })?
+        }
         _ => return Err(Malformed::Kind),
     };
-    if header.token.get() != 0 && header.kind != kind::GRANTED {
+    if header.token.get() != 0 && !matches!(header.kind, kind::GRANTED | kind::NOT_LEADER) {
         return Err(Malformed::Field);
     }
     Ok(Reply {
@@ -430,6 +440,23 @@ pub fn decode_reply(datagram: &[u8]) -> Result<Reply<'_>, Malformed> {
 /// relays and traces, which look at datagrams without being either end.
 pub fn is_reply(datagram: &[u8]) -> bool {
     datagram.get(3).is_some_and(|kind| kind & 0x80 != 0)
+}
+
+/// An address in the token's place: the port, and above it the four bytes of the IPv4 address, the
+/// first one highest.
+fn pack_address(address: SocketAddrV4) -> u64 {
+    u64::from(address.ip().to_bits()) << 16 | u64::from(address.port())
+}
+
+fn unpack_address(packed: u64) -> Result<Option<SocketAddrV4>, Malformed> {
+    let (ip, port) = (packed >> 16, (packed & 0xffff) as u16);
+    let ip = Ipv4Addr::from_bits(u32::try_from(ip).map_err(|_| Malformed::Field)?);
+    match (packed, port) {
+        (0, _) => Ok(None),
+        (_, 0) => Err(Malformed::Field),
+        _ if ip.is_unspecified() => Err(Malformed::Field),
+        _ => Ok(Some(SocketAddrV4::new(ip, port))),
+    }
 }
 
 fn decode_init(body: &[u8]) -> Result<Op<'_>, Malformed> {

@@ -204,7 +204,7 @@ impl Solo {
 }
 
 /// The bytes of a command in the log: postcard (https://postcard.jamesmunns.com/wire-format).
-fn encode(command: &Command, buffer: &mut Vec<u8>) {
+pub(super) fn encode(command: &Command, buffer: &mut Vec<u8>) {
     let mut sink = std::mem::take(buffer);
     // Fails only for types whose length is not known before; `Command` has none.
     sink = postcard::to_extend(command, sink).expect("a command can always be encoded");

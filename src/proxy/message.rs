@@ -156,6 +156,6 @@ fn reply_kind(outcome: &Outcome<'_>) -> Kind {
         Outcome::Done { .. } => Kind::Done,
         Outcome::Disconnected => Kind::Disconnected,
         Outcome::Data { .. } => Kind::Data,
-        Outcome::Refused { .. } => Kind::Refused,
+        Outcome::Refused { .. } | Outcome::NotLeader { .. } => Kind::Refused,
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! The simulator runs this same code, so everything from outside is an argument.
 
+mod cluster;
 mod commit;
 mod inspect;
 mod limits;
@@ -14,6 +15,7 @@ pub use limits::Limits;
 use super::early::Early;
 use super::outbox::Outbox;
 use super::watch::{Event, Watch};
+use crate::engine::Engine;
 use crate::engine::solo::{Ending, Flush, Job, Solo};
 use crate::machine::{Admission, Change, Effect, FIRST_REQUEST, Machine};
 use crate::protocol::inspect::Counters;
@@ -73,7 +75,7 @@ pub enum Action {
 pub struct Core {
     settings: Settings,
     machine: Machine,
-    engine: Solo,
+    engine: Engine,
     watch: Watch,
     outbox: Outbox,
     /// Registrations on their way: where their answers go.
@@ -93,6 +95,11 @@ pub struct Core {
 impl Core {
     /// Takes over a recovered state whose log is stable and published up to `last`.
     pub fn new(settings: Settings, machine: Machine, last: LogIndex, now: Now) -> Self {
+        Core::over(Engine::Solo(Solo::new(last, settings.syncs)), settings, machine, now)
+    }
+
+    /// Begins to watch over a state; every lease starts anew.
+    fn over(engine: Engine, settings: Settings, machine: Machine, now: Now) -> Self {
         let mut watch = Watch::new(settings.lease_ms, settings.session_ttl_ms);
         for (id, _) in machine.sessions() {
             watch.begin(id, now.steady);
@@ -107,7 +114,7 @@ impl Core {
         Core {
             settings,
             machine,
-            engine: Solo::new(last, settings.syncs),
+            engine,
             watch,
             outbox: Outbox::default(),
             joining: Vec::new(),
@@ -125,7 +132,7 @@ impl Core {
         &self.machine
     }
 
-    pub fn engine(&self) -> &Solo {
+    pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
@@ -173,6 +180,9 @@ impl Core {
             actions.push(Action::Send { to: from, reply: direct(request, outcome) });
             return;
         }
+        if !self.engine.is_serving(now.steady) {
+            return self.refer(from, request, actions);
+        }
         self.handle_one(from, request, now, actions);
         // It may have been what a piece of the same append was waiting for.
         while let Some(session) = self.machine.session(request.session)
@@ -180,7 +190,7 @@ impl Core {
         {
             self.handle_one(from, &piece.request(), now, actions);
         }
-        self.flush(actions);
+        self.flush(now, actions);
     }
 
     fn handle_one(
@@ -244,7 +254,7 @@ impl Core {
                 Event::Retry => self.engine.retry(),
             }
         }
-        self.flush(actions);
+        self.flush(now, actions);
     }
 
     /// The next job for the disk.
@@ -280,7 +290,7 @@ impl Core {
         if self.engine.is_full() {
             self.watch.retry_at(Millis(now.steady.0 + RETRY_MS));
         }
-        self.flush(actions);
+        self.flush(now, actions);
     }
 
     /// Notes that the session was heard; returns its newest call so far, this one included.

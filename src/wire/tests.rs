@@ -152,6 +152,11 @@ fn golden_replies() -> Vec<(Reply<'static>, Vec<u8>)> {
         ),
         (reply(refused), Golden::header(0x87, 0xA1A2, 0x1112, 0, 0x21, [12, 1, 1, 0]).sealed()),
         (unconsumed, Golden::header(0x87, 0xA1A2, 0x1112, 0, 0x21, [2, 0, 0, 0]).sealed()),
+        (reply(Outcome::NotLeader { leader: None }), head(0x88, 0).sealed()),
+        (
+            reply(Outcome::NotLeader { leader: Some("127.0.0.1:10000".parse().unwrap()) }),
+            head(0x88, 0x7F00_0001_2710).sealed(),
+        ),
     ]
 }
 
@@ -451,6 +456,10 @@ fn any_reply(parts: &Parts, kind: usize) -> Reply<'_> {
         3 => Outcome::Done { lease_ms: a },
         4 => Outcome::Disconnected,
         5 => Outcome::Data { length, data: &parts.data[..parts.data.len().min(READ_MAX)] },
+        6 => {
+            let leader = SocketAddrV4::new(b.max(1).into(), (c as u16).max(1));
+            Outcome::NotLeader { leader: (a % 2 == 0).then_some(leader) }
+        }
         _ => Outcome::Refused {
             status: Status::ALL[1 + a as usize % 13],
             reason: Reason::from_code((c % Reason::ALL.len() as u32) as u8).unwrap(),
@@ -476,7 +485,7 @@ proptest! {
     }
 
     #[test]
-    fn replies_survive_the_round_trip(parts in parts(), kind in 0..7usize) {
+    fn replies_survive_the_round_trip(parts in parts(), kind in 0..8usize) {
         let reply = any_reply(&parts, kind);
         let bytes = encoded_reply(&reply);
         prop_assert!(bytes.len() <= DATAGRAM_MAX);

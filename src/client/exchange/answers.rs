@@ -33,6 +33,9 @@ impl Exchange {
             self.turn_to_next_server();
             return;
         }
+        if let Outcome::NotLeader { leader } = reply.outcome {
+            return self.follow(leader, server, now);
+        }
         self.server = server;
         self.silent_since = None;
         if let Some(round_trip_us) = self.window.measure(reply.stamp.0, now)

@@ -119,7 +119,7 @@ impl Kind {
                 Kind::Inspect { .. } => data.len() <= READ_MAX,
                 _ => false,
             },
-            Outcome::Refused { .. } => true,
+            Outcome::Refused { .. } | Outcome::NotLeader { .. } => true,
         }
     }
 }

@@ -35,9 +35,17 @@ use flight::{Flight, Kind, Payload, Wish};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 
-/// A server that is silent for this long, in microseconds, is given up for the next of the list;
-/// before anything is measured, it has had five transmissions by then.
-const SILENT_US: u64 = 700_000;
+/// A server that is silent for this long, in microseconds, is given up for the next of the list.
+/// One that is only slow is found again: the others send the exchange back.
+const SILENT_US: u64 = 150_000;
+/// How long a server that was given up is not believed to be the leader, in microseconds, whatever
+/// others say, who may not have noticed yet.
+const DOUBT_US: u64 = 1_000_000;
+/// How long to wait before asking on when nobody knows the leader, or those who know disagree, in
+/// microseconds.
+const ASK_PAUSE_US: u64 = 20_000;
+/// The most servers that an exchange knows, with those that it was sent to.
+const SERVERS_MAX: usize = 32;
 
 /// What an exchange must know before it begins.
 #[derive(Clone, Debug)]
@@ -65,6 +73,10 @@ pub struct Exchange {
     heard_at: u64,
     /// The first transmission to the server in use that it left unanswered.
     silent_since: Option<u64>,
+    /// The server that was given up last, and when.
+    doubted: Option<(SocketAddrV4, u64)>,
+    /// When a server sent the exchange to another one last.
+    referred_at: Option<u64>,
 
     timeout_us: u64,
     client: ClientInfo,
@@ -150,6 +162,8 @@ impl Exchange {
             servers: config.servers,
             server: 0,
             silent_since: None,
+            doubted: None,
+            referred_at: None,
             timeout_us: config.timeout_us,
             client: config.client,
             nonce: config.nonce,
@@ -265,6 +279,7 @@ impl Exchange {
         } else if self.window.on_timeout(now, &self.rtt) {
             self.rtt.back_off();
             if self.silent_since.is_some_and(|since| since + SILENT_US <= now) {
+                self.doubted = Some((self.server(), now));
                 self.turn_to_next_server();
             }
         }
@@ -344,8 +359,47 @@ impl Exchange {
     }
 
     fn turn_to_next_server(&mut self) {
-        self.server = (self.server + 1) % self.servers.len();
+        if self.servers.len() > 1 {
+            self.server = (self.server + 1) % self.servers.len();
+            self.rtt.reset();
+        }
         self.silent_since = None;
+    }
+
+    /// Server `server` does not lead; perhaps it knows who does.
+    fn follow(&mut self, leader: Option<SocketAddrV4>, server: usize, now: u64) {
+        let is_doubted =
+            |addr| self.doubted.is_some_and(|(doubted, at)| doubted == addr && now < at + DOUBT_US);
+        let leader = leader.filter(|addr| !is_doubted(*addr) && *addr != self.servers[server]);
+        // Those who send clients to each other are asked less often.
+        let is_new = self.referred_at.is_none_or(|at| at + ASK_PAUSE_US <= now);
+        match leader.and_then(|addr| self.place_of(addr)) {
+            Some(place) => {
+                self.server = place;
+                self.silent_since = None;
+            }
+            None => {
+                self.server = server;
+                self.turn_to_next_server();
+            }
+        }
+        self.rtt.reset();
+        if leader.is_some() && is_new {
+            self.referred_at = Some(now);
+            self.window.resend();
+        } else {
+            self.window.be_quiet(now + ASK_PAUSE_US);
+        }
+    }
+
+    /// Where a server stands in the list, to which it is added.
+    fn place_of(&mut self, server: SocketAddrV4) -> Option<usize> {
+        let known = self.servers.iter().position(|&known| known == server);
+        if known.is_none() && self.servers.len() < SERVERS_MAX {
+            self.servers.push(server);
+            return Some(self.servers.len() - 1);
+        }
+        known
     }
 }
 

@@ -83,8 +83,8 @@ impl Core {
     }
 
     /// Sends what need not wait any longer. Once the log has failed nothing is acknowledged.
-    pub(super) fn flush(&mut self, actions: &mut Vec<Action>) {
-        if self.engine.has_failed() {
+    pub(super) fn flush(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.engine.has_failed() || !self.engine.is_serving(now.steady) {
             return;
         }
         self.flush_held(actions);
