@@ -68,13 +68,14 @@ impl Members {
     }
 
     pub fn to_conf(&self) -> ConfState {
-        let mut conf = ConfState::default();
-        conf.voters = self.voters.clone();
-        conf.learners = self.learners.clone();
-        conf.voters_outgoing = self.voters_outgoing.clone();
-        conf.learners_next = self.learners_next.clone();
-        conf.auto_leave = self.auto_leave;
-        conf
+        ConfState {
+            voters: self.voters.clone(),
+            learners: self.learners.clone(),
+            voters_outgoing: self.voters_outgoing.clone(),
+            learners_next: self.learners_next.clone(),
+            auto_leave: self.auto_leave,
+            ..ConfState::default()
+        }
     }
 }
 

@@ -371,7 +371,8 @@ impl Node {
                 size <= MESSAGE_MAX
             };
             let count = self.proposals.iter().take_while(fits).count().max(1);
-            let entries: Vec<_> = self.proposals.iter().take(count).map(to_entry).collect();
+            let entries: Vec<_> =
+                self.proposals.iter().take(count).map(|command| to_entry(command)).collect();
             let mut message = Message::default();
             message.set_msg_type(MessageType::MsgPropose);
             message.from = self.raw.raft.id;
@@ -434,10 +435,8 @@ impl Node {
     }
 }
 
-fn to_entry(command: &Vec<u8>) -> Entry {
-    let mut entry = Entry::default();
-    entry.data = command.clone().into();
-    entry
+fn to_entry(command: &[u8]) -> Entry {
+    Entry { data: command.to_vec().into(), ..Entry::default() }
 }
 
 /// SplitMix64: spreads a counter over all numbers.

@@ -2,6 +2,7 @@
 
 mod endings;
 mod journal;
+mod leaders;
 mod moves;
 mod table;
 mod world;

@@ -21,7 +21,7 @@ fn seeds() -> std::ops::Range<u64> {
     let first = std::env::var("BATON_TEST_SEED").ok().and_then(|text| text.parse().ok());
     match first {
         Some(seed) => seed..seed + 1,
-        None => 0..count.unwrap_or(40),
+        None => 0..count.unwrap_or(10),
     }
 }
 
