@@ -3,6 +3,7 @@
 
 mod common;
 
+use baton::{Connection, FencingToken};
 use common::{Server, eventually, hermetic, wait_for_exit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -321,6 +322,84 @@ fn a_stopped_guard_is_stood_in_for_when_the_network_is_cut() {
     assert_eq!(wait_for_exit(&mut first, "the first").code(), Some(75));
     kill(bench.server.pid(), Signal::SIGCONT).unwrap();
     bench.next_one_runs_alone();
+}
+
+/// Nobody runs who could end the command: the kernel kills the guard, and the group with it.
+#[test]
+fn a_command_whose_front_and_guard_are_stopped_ends_before_the_lock_passes_on() {
+    let bench = Bench::new();
+    let script = format!("({}) & {}", bench.marking(), bench.marking());
+    let mut first = bench.hold(bench.lock(&["sh", "-c", &script]));
+    kill(guard_of(&first), Signal::SIGSTOP).unwrap();
+    kill(pid(&first), Signal::SIGSTOP).unwrap();
+    bench.next_one_runs_alone();
+    kill(pid(&first), Signal::SIGCONT).unwrap();
+    assert_eq!(wait_for_exit(&mut first, "the first").code(), Some(75));
+}
+
+#[test]
+fn a_command_whose_front_and_guard_are_killed_at_once_ends_with_its_group() {
+    let bench = Bench::new();
+    let script = format!("({}) & {}", bench.marking(), bench.marking());
+    let mut first = bench.hold(bench.lock(&["sh", "-c", &script]));
+    let guard = guard_of(&first);
+    kill(pid(&first), Signal::SIGKILL).unwrap();
+    kill(guard, Signal::SIGKILL).unwrap();
+    bench.next_one_runs_alone();
+    first.wait().unwrap();
+}
+
+/// Stopped, continued, killed and cut off at random for a while. `BATON_TEST_SECONDS` makes it
+/// longer.
+#[test]
+fn commands_never_overlap_whatever_is_done_to_their_processes() {
+    let bench = Bench::new();
+    let seed = common::seed();
+    let seconds = std::env::var("BATON_TEST_SECONDS").unwrap_or("10".into());
+    let test = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/lock_storm.py");
+    let output = hermetic(Command::new("python3"))
+        .arg(test)
+        .args([env!("CARGO_BIN_EXE_baton"), &bench.server.addr().to_string(), &seconds])
+        .arg(seed.to_string())
+        .current_dir(bench.dir.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    println!("{told}");
+    assert!(output.status.success(), "{told}");
+}
+
+/// What is left of the command when the guard is killed is ended, also when the command itself has
+/// ended by itself.
+#[test]
+fn a_killed_guard_takes_along_what_the_command_left_behind() {
+    let bench = Bench::new();
+    let script = format!("setsid sh -c '{}' &", bench.marking().replace("''", "\"\""));
+    let mut first = bench.hold(bench.lock(&["sh", "-c", &script]));
+    thread::sleep(Duration::from_millis(200)); // so that the command itself has ended
+    kill(guard_of(&first), Signal::SIGKILL).unwrap();
+    assert_eq!(wait_for_exit(&mut first, "the first").code(), Some(75));
+    bench.next_one_runs_alone();
+}
+
+/// An operator's decision reaches the command soon, however long the lease is.
+#[test]
+fn a_revoked_lock_ends_its_command_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--lease", "60s"]);
+    let bench = Bench { dir, server };
+    let mut first = bench.hold(bench.lock(&["sh", "-c", &bench.marking()]));
+    let mut operator = Connection::connect(&bench.server.addr().to_string()).unwrap();
+    let mut token = None;
+    eventually("the command has its token", || {
+        token = bench.read("marks").lines().next().and_then(|line| line.parse().ok());
+        token.is_some()
+    });
+    operator.revoke(FencingToken(token.unwrap()), "enough").unwrap();
+    let revoked = Instant::now();
+    assert_eq!(wait_for_exit(&mut first, "the first").code(), Some(75));
+    assert!(revoked.elapsed() < Duration::from_secs(10), "{:?}", revoked.elapsed());
+    operator.close().unwrap();
 }
 
 #[test]

@@ -14,9 +14,9 @@ use serde_json::json;
 /// Take the lock away from its holder and discard what it has staged
 ///
 /// The holder's next call fails, the next waiter is granted the lock at once, and `baton history`
-/// shows who did it and why. The former holder learns of it only when it calls next (baton lock,
-/// within a third of its lease): until then it may go on with what it does outside of Baton, but nothing
-/// that it appends is published.
+/// shows who did it and why. The former holder learns of it when it calls next, `baton lock` within
+/// half a second, and then kills its command: until then it may go on with what it does outside of
+/// Baton, but nothing that it appends is published.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RevokeArgs {
     #[command(flatten)]

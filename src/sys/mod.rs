@@ -5,6 +5,8 @@
 
 mod process;
 mod shared;
+mod tether;
 
 pub use process::{fork_running, tie_to_parent};
 pub use shared::SharedWords;
+pub use tether::Tether;

@@ -7,11 +7,13 @@ use nix::unistd::{Pid, getpid};
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
-/// The descendants of this process, apart from one that is not part of the command.
-#[derive(Clone, Copy, Debug)]
+/// The descendants of this process, apart from those that are not part of the command.
+#[derive(Clone, Debug)]
 pub(super) struct Family {
     /// The guard, in the eyes of the front.
-    except: Option<Pid>,
+    guard: Option<Pid>,
+    /// Children that this process had before it was `baton lock`: a shell's, which became it by exec.
+    strangers: Vec<i32>,
     /// The group of the command itself, as long as its leader has not ended.
     group: Option<Pid>,
 }
@@ -25,8 +27,21 @@ struct Process {
 }
 
 impl Family {
-    pub(super) fn new(except: Option<Pid>) -> Family {
-        Family { except, group: None }
+    /// As the guard sees it.
+    pub(super) fn of_guard() -> Family {
+        Family { guard: None, strangers: Vec::new(), group: None }
+    }
+
+    /// As the front sees it, before the guard has started anything.
+    pub(super) fn of_front(guard: Pid) -> Family {
+        let mut family = Family { guard: Some(guard), ..Family::of_guard() };
+        family.strangers = family.members().iter().map(|process| process.pid).collect();
+        family
+    }
+
+    /// Whether a child that this process has can only be one of the command's, or the guard.
+    pub(super) fn has_no_strangers(&self) -> bool {
+        self.strangers.is_empty()
     }
 
     /// Which group the command has; None once its leader was waited for.
@@ -84,14 +99,14 @@ impl Family {
         let mut members = Vec::new();
         while let Some(parent) = todo.pop() {
             for &process in children.get(&parent).into_iter().flatten() {
-                if seen.insert(process.pid) {
+                if !self.strangers.contains(&process.pid) && seen.insert(process.pid) {
                     todo.push(process.pid);
                     members.push(process);
                 }
             }
         }
-        let except = self.except.map(Pid::as_raw);
-        members.retain(|process| Some(process.pid) != except);
+        let guard = self.guard.map(Pid::as_raw);
+        members.retain(|process| Some(process.pid) != guard);
         members
     }
 }

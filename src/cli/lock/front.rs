@@ -1,6 +1,7 @@
 //! The front: the process that the user started. It passes on signals, the terminal and the exit
 //! status, and has a watch of its own should the guard be killed or stopped.
 
+use super::end::{End, after_release};
 use super::family::Family;
 use super::keeper::{Keeper, News};
 use super::lease::SharedLease;
@@ -14,8 +15,9 @@ use crate::client::Error;
 use crate::client::clock::now_us;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, killpg, raise};
+use nix::sys::signal::{Signal, kill, killpg, raise};
 use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgrp};
 use std::io;
 use std::os::fd::AsFd;
@@ -23,14 +25,6 @@ use std::time::Instant;
 
 /// How long leaving the queue may take after a signal, in microseconds.
 const LEAVE_US: u64 = 1_000_000;
-
-/// How `baton lock` ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Status(u8),
-    /// By this signal, as if it had not been caught.
-    Signal(Signal),
-}
 
 /// How far the front is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +76,7 @@ impl Front {
             lease,
             keeper,
             watch: Watch::second(lease)?,
-            family: Family::new(Some(guard)),
+            family: Family::of_front(guard),
             terminal: Terminal::of_stdin(),
             stage: Stage::Waiting(None),
             started: Instant::now(),
@@ -219,8 +213,10 @@ impl Front {
 
     /// Nothing of the command is left, or there is no guard to tell.
     fn guard_gone(&mut self) -> Option<End> {
+        // Once it was waited for, whom it looked after are this process's children.
+        let is_done = waitpid(self.guard, None) == Ok(WaitStatus::Exited(self.guard, 0));
         match self.stage {
-            Stage::Ended(status) if !self.is_lost => {
+            Stage::Ended(status) if !self.is_lost && is_done => {
                 self.stage = Stage::Releasing(status);
                 self.watch.wait_until(self.lease.schedule().deadline());
                 self.keeper.release();
@@ -231,8 +227,10 @@ impl Front {
                 say("the guard process ended before the command was started");
                 Some(End::Status(Exit::System as u8))
             }
-            _ if self.family.is_alive() => {
-                say("the guard process was killed: ending the command");
+            _ if self.is_something_left() => {
+                if !is_done {
+                    say("the guard process was killed: ending the command");
+                }
                 self.is_lost = true;
                 // Whom the guard looked after is this process's to end now.
                 self.watch.end_by(now_us(), &self.family);
@@ -261,12 +259,25 @@ impl Front {
             return None;
         }
         self.is_lost = true;
-        if self.watch.is_killing() && !self.family.is_alive() {
-            // A guard that is stopped will never say so.
-            let _ = nix::sys::signal::kill(self.guard, Signal::SIGKILL);
-            return Some(self.lost());
+        if self.watch.is_killing() && self.is_guard_there {
+            // It has not done its work: what it looked after comes to this process.
+            let _ = kill(self.guard, Signal::SIGKILL);
+            return None;
         }
-        None
+        (self.watch.is_killing() && !self.is_something_left()).then(|| self.lost())
+    }
+
+    /// Whether something of the command lives, now that there is no guard. Every process that the
+    /// command has started is a descendant of this one.
+    fn is_something_left(&self) -> bool {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) if self.family.has_no_strangers() => return true,
+                Ok(WaitStatus::StillAlive) => return self.family.is_alive(),
+                Err(Errno::ECHILD) => return false,
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
 
     fn not_acquired(&self, error: &Error) -> End {
@@ -323,21 +334,6 @@ impl Front {
     fn back_to_foreground(&self) {
         if let (Some(terminal), Some(group)) = (self.terminal, self.family.group()) {
             terminal.take_back(group);
-        }
-    }
-}
-
-/// The exit status once the lock was given back, or not.
-fn after_release(status: u8, result: &Result<(), Error>) -> u8 {
-    match result {
-        Ok(()) => status,
-        Err(error @ (Error::LeaseExpired | Error::NotHolder | Error::SessionLost)) => {
-            say(&format!("the lock was lost before the command ended ({error})"));
-            Exit::Temporary as u8
-        }
-        Err(error) => {
-            say(&format!("the lock was not given back ({error}); it is free after its lease"));
-            status
         }
     }
 }

@@ -7,7 +7,7 @@ use super::lease::SharedLease;
 use super::link::{Link, Report};
 use super::watch::Watch;
 use crate::client::clock::now_us;
-use crate::sys::tie_to_parent;
+use crate::sys::{Tether, tie_to_parent};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::{set_child_subreaper, set_name};
@@ -40,17 +40,20 @@ impl Guard {
     /// left.
     pub(super) fn run(mut self) -> i32 {
         match self.start() {
-            Ok(Some((watch, family))) => match self.stand(watch, family) {
-                Ok(()) => 0,
-                Err(error) => fail(&error),
-            },
+            // What the command leaves behind is nobody's concern any more, or there is nothing.
+            Ok(Some((watch, family, tether))) => {
+                match self.stand(watch, family).and_then(|()| tether.untie()) {
+                    Ok(()) => 0,
+                    Err(error) => fail(&error),
+                }
+            }
             Ok(None) => 0,
             Err(error) => fail(&error),
         }
     }
 
     /// Waits for the lock and starts the command.
-    fn start(&mut self) -> io::Result<Option<(Watch, Family)>> {
+    fn start(&mut self) -> io::Result<Option<(Watch, Family, Tether)>> {
         // What is meant for the group of `baton lock` must not reach the guard, nor any signal
         // that can be held off.
         setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
@@ -58,13 +61,19 @@ impl Guard {
         set_child_subreaper(true)?;
         set_name(c"baton-guard")?;
         let Some(start) = self.link.receive_start() else { return Ok(None) };
+        // From here on a guard that is stopped is killed before the lease ends.
+        let watch = Watch::first(self.lease)?;
         if self.lease.schedule().terminate_at() <= now_us() {
             self.link.send_report(Report::TooLate);
             return Ok(None);
         }
         self.command.env("BATON_LOCK_TOKEN", start.token.to_string()).process_group(0);
+        let tether = Tether::new()?;
+        if !self.is_close {
+            tether.pass_on(&mut self.command);
+        }
         tie_to_parent(&mut self.command, self.mask, start.takes_terminal);
-        let mut family = Family::new(None);
+        let mut family = Family::of_guard();
         match self.command.spawn() {
             Err(error) => {
                 self.link.send_report(Report::NotStarted(error.raw_os_error().unwrap_or(0)));
@@ -73,8 +82,9 @@ impl Guard {
             Ok(child) => {
                 let pid = child.id().cast_signed();
                 family.set_group(Some(Pid::from_raw(pid)));
+                tether.tie(Pid::from_raw(pid))?;
                 self.link.send_report(Report::Started(pid));
-                Ok(Some((Watch::new(self.lease)?, family)))
+                Ok(Some((watch, family, tether)))
             }
         }
     }

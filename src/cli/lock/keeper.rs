@@ -13,8 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The lease is renewed when this part of it has passed.
+/// The lease is renewed when this part of it has passed...
 const RENEW_PART: u64 = 3;
+/// ... or after this time of a long lease: there is only one holder at a time, so it costs the server
+/// next to nothing, and an operator who takes the lock away need not wait for the command's end.
+const RENEW_MAX: Duration = Duration::from_millis(500);
 /// How soon to try again to renew when the server declined, in parts of the lease.
 const RETRY_PART: u64 = 20;
 
@@ -152,7 +155,7 @@ impl Work {
         let mut part = RENEW_PART;
         loop {
             let length = Duration::from_micros(self.lease.schedule().length_us());
-            match self.orders.recv_timeout(length / part as u32) {
+            match self.orders.recv_timeout((length / part as u32).min(RENEW_MAX)) {
                 Err(RecvTimeoutError::Timeout) => {}
                 // The front is gone with the whole process, or wants the lock given back.
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),

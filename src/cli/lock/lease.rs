@@ -73,6 +73,11 @@ impl Schedule {
         self.before((self.length_us / KILL_PART).min(KILL_US_MAX))
     }
 
+    /// When whoever should have done that long ago is killed in turn, by the kernel.
+    pub(super) fn give_up_at(&self) -> u64 {
+        self.before((self.length_us / KILL_PART).min(KILL_US_MAX) / 2)
+    }
+
     fn before(&self, margin_us: u64) -> u64 {
         self.deadline_us.saturating_sub(margin_us)
     }
@@ -88,6 +93,7 @@ mod tests {
         lease.extend(20_000_000, 10_000_000);
         let schedule = lease.schedule();
         assert_eq!((schedule.terminate_at(), schedule.kill_at()), (17_500_000, 19_000_000));
+        assert_eq!(schedule.give_up_at(), 19_500_000);
     }
 
     #[test]

@@ -8,10 +8,16 @@
 //!
 //! The lease must not pass to another while anything of the command runs. So the front and the
 //! guard both watch the lease ([`watch`]) and end the command while some of it is left: when no
-//! server answers, when the front is stopped or killed, when the guard is stopped or killed.
-//! Nothing is promised when both are stopped or killed at once, or when the command changes to
-//! another user: there the fencing token decides, which the command finds in `BATON_LOCK_TOKEN`.
+//! server answers, when the front is stopped or killed, when the guard is killed. A guard that is
+//! stopped, be it together with the front, is killed by the kernel when the lease runs out, and the
+//! command's process group ends with the guard ([`crate::sys::Tether`]).
+//!
+//! What is not covered: with front and guard both stopped or killed, processes that have left the
+//! command's group, or all of them with `--close` once the command itself has ended; a command that
+//! was stopped together with both, in the moment in which all are continued; a command that changes to
+//! another user. There the fencing token decides, which the command finds in `BATON_LOCK_TOKEN`.
 
+mod end;
 mod family;
 mod front;
 mod guard;
@@ -24,7 +30,8 @@ mod watch;
 use super::connect::{Server, ServerArgs};
 use super::exit::{Exit, Failure};
 use crate::sys::fork_running;
-use front::{End, Front};
+use end::End;
+use front::Front;
 use guard::Guard;
 use keeper::{Keeper, Patience};
 use lease::SharedLease;
