@@ -5,7 +5,7 @@ SIM_SEED := $(if $(SEED),--seed $(SEED))
 
 .PHONY: sim sim-mutants
 sim: ## Run SEEDS simulated systems from SEED
-	cargo run --release --quiet --bin baton -- sim $(SIM_SEED) --seeds $(SEEDS)
+	cargo run --profile sim --quiet --bin baton -- sim $(SIM_SEED) --seeds $(SEEDS)
 
 sim-mutants: ## Show that the simulator finds every planted bug
-	cargo run --release --quiet --features mutants --target-dir target/mutants --bin baton -- sim --mutants --seed $(if $(SEED),$(SEED),1)
+	cargo run --profile sim --quiet --features mutants --target-dir target/mutants --bin baton -- sim --mutants --seed $(if $(SEED),$(SEED),1)

@@ -5,6 +5,7 @@
 //! and publishes again what the log has after the checkpoint.
 
 use crate::disk::{Disk, DiskFile};
+use crate::mutant;
 use crate::types::FileId;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,20 +54,15 @@ struct DataFile<F> {
 impl<D: Disk> DataFiles<D> {
     /// Opens the first `count` files, making the missing ones, empty and durably.
     pub fn open(disk: &D, dir: &Path, count: u32) -> Result<Self, Error> {
-        let names = disk.list(dir).map_err(Error::io(dir, "list"))?;
         let mut files = Vec::with_capacity(count as usize);
-        let mut is_new = false;
         for id in 0..count {
-            let name = FileId(id).name();
-            let path = dir.join(&name);
-            is_new |= names.binary_search(&name).is_err();
+            let path = dir.join(FileId(id).name());
             let file = disk.create(&path).map_err(Error::io(&path, "open"))?;
             let size = file.size().map_err(Error::io(&path, "read the size of"))?;
             files.push(DataFile { file, size: size.into(), is_changed: false.into() });
         }
-        if is_new {
-            disk.sync_dir(dir).map_err(Error::io(dir, "sync"))?;
-        }
+        // Also when there are none missing: a killed start may have made them and not come here.
+        disk.sync_dir(dir).map_err(Error::io(dir, "sync"))?;
         Ok(DataFiles { dir: dir.to_owned(), files, has_failed: false.into() })
     }
 
@@ -106,14 +102,18 @@ impl<D: Disk> DataFiles<D> {
     pub fn publish(&self, file: FileId, bytes: &[u8]) -> io::Result<()> {
         let file = self.file(file)?;
         let size = file.size();
-        file.is_changed.store(true, Ordering::Release);
+        file.is_changed.store(!mutant::is("change_not_noted"), Ordering::Release);
         if let Err(error) = file.file.write_at(bytes, size) {
+            if mutant::is("published_twice") {
+                file.size.store(file.file.size()?, Ordering::Release);
+                return Err(error);
+            }
             // Whoever looks at the file meanwhile sees no half of it, if the disk allows.
             let _ = file.file.set_size(size);
             return Err(error);
         }
         // Again: a sync may have run since, and missed a part.
-        file.is_changed.store(true, Ordering::Release);
+        file.is_changed.store(!mutant::is("change_not_noted"), Ordering::Release);
         file.size.store(size + bytes.len() as u64, Ordering::Release);
         Ok(())
     }
@@ -121,6 +121,7 @@ impl<D: Disk> DataFiles<D> {
     /// Reads published bytes; fewer than asked for only at the end of what is published.
     pub fn read(&self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let file = self.file(file)?;
+        let offset = offset + u64::from(mutant::is("read_off_by_one"));
         let there = file.size().saturating_sub(offset);
         let len = buf.len().min(usize::try_from(there).unwrap_or(usize::MAX));
         file.file.read_at(&mut buf[..len], offset)

@@ -3,6 +3,7 @@
 
 pub mod mem;
 
+use crate::mutant;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 use std::fs;
@@ -155,8 +156,13 @@ pub fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<
     let file = disk.create(&temporary)?;
     file.set_size(0)?;
     file.write_at(bytes, 0)?;
-    file.sync()?;
+    if !mutant::is("replaced_unsynced") {
+        file.sync()?;
+    }
     disk.rename(&temporary, path)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if mutant::is("names_unsynced") {
+        return Ok(());
+    }
     disk.sync_dir(dir)
 }

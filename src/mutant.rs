@@ -16,17 +16,19 @@ pub(crate) use planted::{is, plant};
 
 #[cfg(feature = "mutants")]
 mod planted {
-    use std::sync::{PoisonError, RwLock};
+    use std::cell::Cell;
 
-    static PLANTED: RwLock<&str> = RwLock::new("");
+    thread_local! {
+        static PLANTED: Cell<&'static str> = const { Cell::new("") };
+    }
 
     /// Whether this bug is planted.
     pub(crate) fn is(name: &str) -> bool {
-        *PLANTED.read().unwrap_or_else(PoisonError::into_inner) == name
+        PLANTED.get() == name
     }
 
-    /// Plants this bug and no other.
+    /// Plants this bug, and no other, in what this thread runs.
     pub(crate) fn plant(name: &'static str) {
-        *PLANTED.write().unwrap_or_else(PoisonError::into_inner) = name;
+        PLANTED.set(name);
     }
 }

@@ -6,6 +6,7 @@
 //! side by side; what is proposed meanwhile goes out together with the next.
 
 use crate::machine::{Command, Part};
+use crate::mutant;
 use crate::types::LogIndex;
 use crate::wal::{Batch, Pending};
 use std::collections::VecDeque;
@@ -137,6 +138,9 @@ impl Solo {
             && let Some(batch) = self.unwritten.take().or_else(|| self.next_batch())
         {
             self.is_writing = true;
+            if mutant::is("written_ahead") {
+                self.marks.written = batch.last;
+            }
             return Some(Job::Write(batch));
         }
         let wants_flush = wants_stable || self.unflushed.is_some() || !self.publishing.is_empty();
@@ -151,12 +155,13 @@ impl Solo {
     pub fn handle_written(&mut self, batch: Batch, ending: Ending) {
         self.is_writing = false;
         match ending {
+            Ending::Failed if mutant::is("write_error_ignored") => self.marks.written = batch.last,
             Ending::Done => {
                 self.marks.written = batch.last;
                 self.spare = batch.into_buffer();
             }
             Ending::Full => {
-                self.unwritten = Some(batch);
+                self.unwritten = Some(batch).filter(|_| !mutant::is("full_batch_dropped"));
                 self.is_full = true;
             }
             Ending::Failed => self.has_failed = true,
@@ -168,8 +173,10 @@ impl Solo {
         self.is_flushing = false;
         match ending {
             Ending::Done => {
-                self.marks.stable = flush.through;
-                self.marks.published = flush.through;
+                let is_ahead = mutant::is("flush_ahead");
+                let through = if is_ahead { self.marks.written } else { flush.through };
+                self.marks.stable = through;
+                self.marks.published = through;
             }
             Ending::Full => {
                 self.marks.stable = flush.through;
@@ -197,6 +204,9 @@ impl Solo {
         {
             if let Some((_, more)) = self.publishing.pop_front() {
                 parts.extend(more);
+            }
+            if mutant::is("sections_swapped") {
+                parts.make_contiguous().reverse();
             }
         }
         Flush { through, needs_sync: self.syncs, parts }

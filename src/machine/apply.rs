@@ -107,7 +107,8 @@ impl Machine {
         // is a duplicate that was proposed before the first was applied.
         let is_due = number == next
             || (*ask == Ask::Cancel && number == next.next())
-            || (number == session.last && mutant::is("duplicate_executed"));
+            || (number == session.last && mutant::is("duplicate_executed"))
+            || (number == next.next() && mutant::is("gap_accepted"));
         if !is_due || session.is_closed() {
             return;
         }
@@ -119,7 +120,7 @@ impl Machine {
         let answer = match ask {
             Ask::Acquire { try_only } => self.acquire(turn, *try_only, effects),
             Ask::Cancel => {
-                if self.holds(turn.session) {
+                if self.holds(turn.session) && !mutant::is("cancel_keeps_lock") {
                     self.give_back(RecordKind::Cancelled);
                     self.pass_on(turn.skip, effects);
                 }
@@ -155,9 +156,7 @@ impl Machine {
             Ask::Close => {
                 if let Some(section) = self.take_section(turn, RecordKind::Released) {
                     is_stable = true;
-                    if !mutant::is("close_discards") {
-                        effects.push(Effect::Publish(section.into_parts()));
-                    }
+                    effects.push(Effect::Publish(section.into_parts()));
                     self.pass_on(turn.skip, effects);
                 } else if self.holds(turn.session) {
                     // Held under a token that the client never saw: nothing of its making.
@@ -224,7 +223,8 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let is_busy = session.ticket.is_some() || self.holds(id);
+        let is_busy =
+            session.ticket.is_some() || (self.holds(id) && !mutant::is("evicted_holding"));
         if session.last != last || (why == Evicted::Idle && is_busy) {
             return;
         }
@@ -279,7 +279,9 @@ impl Machine {
     /// comes from, and why.
     fn take_back(&mut self, kind: RecordKind, reason: Reason, by: Option<(SessionId, &str)>) {
         let Some(holder) = self.lock.holder.take() else { return };
-        self.record_by(kind, holder.session, holder.token, holder.section.bytes(), by);
+        if !mutant::is("history_forgets") {
+            self.record_by(kind, holder.session, holder.token, holder.section.bytes(), by);
+        }
         if let Some(session) = self.sessions.get_mut(&holder.session) {
             session.lost = Some((holder.token, reason));
             // If the client has not seen the grant, it must not believe in it later.

@@ -132,11 +132,11 @@ impl Machine {
     pub fn admit(&self, request: &Request<'_>, newest: Attempt, section_limit: u64) -> Admission {
         if let Op::Init { nonce, client } = &request.op {
             return match self.nonces.get(nonce) {
-                Some(id) => Admission::Registered(*id),
-                None if self.sessions.len() >= SESSIONS_MAX => {
+                Some(id) if !mutant::is("registered_twice") => Admission::Registered(*id),
+                _ if self.sessions.len() >= SESSIONS_MAX => {
                     Admission::Refuse(Status::Refused, Reason::TooManySessions)
                 }
-                None => Admission::Propose(Change::Register {
+                _ => Admission::Propose(Change::Register {
                     nonce: *nonce,
                     attempt: request.attempt,
                     client: client.clone(),
@@ -170,7 +170,7 @@ impl Machine {
         if session.is_closed() {
             return Admission::Refuse(Status::SessionLost, Reason::None);
         }
-        if number == next {
+        if number == next || (number == next.next() && mutant::is("gap_accepted")) {
             if request.attempt.is_before(newest) && !mutant::is("stale_request_taken") {
                 return Admission::Ignore;
             }
@@ -218,7 +218,10 @@ impl Machine {
                     Ok(holder) if !holder.section.accepts(&piece) => {
                         Admission::Refuse(Status::InvalidArgument, Reason::None)
                     }
-                    Ok(holder) if holder.section.bytes_with(&piece) > section_limit => {
+                    Ok(holder)
+                        if holder.section.bytes_with(&piece) > section_limit
+                            && !mutant::is("limit_ignored") =>
+                    {
                         Admission::Refuse(Status::TooLarge, Reason::None)
                     }
                     Ok(_) => self

@@ -104,14 +104,7 @@ impl Core {
         for (id, _) in machine.sessions() {
             watch.begin(id, now.steady);
         }
-        watch.expect_all(ask_again_ms(machine.lock().waiters().count()).into(), now.steady);
-        if let Some(holder) = &machine.lock().holder {
-            watch.begin_hold(holder.session, holder.token, now.steady);
-            if machine.lock().is_waited_for() {
-                watch.watch_hold(now.steady);
-            }
-        }
-        Core {
+        let mut core = Core {
             settings,
             machine,
             engine,
@@ -125,6 +118,21 @@ impl Core {
             early: Early::default(),
             held: inspect::Held::default(),
             counters: Counters::default(),
+        };
+        core.open(now);
+        core
+    }
+
+    /// Requests are served from now on: the lease of the holder and the patience with waiters count
+    /// from here, however long the start has taken.
+    pub fn open(&mut self, now: Now) {
+        let lock = self.machine.lock();
+        self.watch.expect_all(ask_again_ms(lock.waiters().count()).into(), now.steady);
+        if let Some(holder) = &lock.holder {
+            self.watch.begin_hold(holder.session, holder.token, now.steady);
+            if lock.is_waited_for() {
+                self.watch.watch_hold(now.steady);
+            }
         }
     }
 
@@ -159,6 +167,11 @@ impl Core {
     /// Something the log depends on has failed: acknowledges nothing any more.
     pub fn fail(&mut self) {
         self.engine.fail();
+    }
+
+    /// How much is kept in memory about sessions and their requests: nothing when there are none.
+    pub fn remembered(&self) -> usize {
+        self.watch.contacts() + self.early.len() + self.outbox.len() + self.joining.len()
     }
 
     /// The first command of this start.

@@ -67,8 +67,16 @@ impl Early {
         None
     }
 
+    /// How many pieces are held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
     /// Forgets what is held for a session.
     pub fn forget(&mut self, session: SessionId) {
+        if crate::mutant::is("early_forgotten") {
+            return;
+        }
         let last = RequestNumber(u64::MAX);
         while self.held.range((session, RequestNumber(0))..=(session, last)).next().is_some() {
             self.take(session, last);

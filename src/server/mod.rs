@@ -5,6 +5,7 @@
 //! only changes memory; then it sends what may be sent, and if nobody else does so it writes and
 //! syncs the log, for everybody who waits for that.
 
+mod checkpoint;
 pub mod config;
 pub mod core;
 mod early;
@@ -15,6 +16,7 @@ mod store;
 mod threads;
 mod watch;
 
+pub use checkpoint::Checkpointing;
 pub use config::ServerConfig;
 pub use service::Operator;
 pub use store::{OpenError, PRIVATE_DIR, State, Store};

@@ -35,6 +35,11 @@ impl Outbox {
         !self.published.is_empty()
     }
 
+    /// How many drafts wait.
+    pub fn len(&self) -> usize {
+        self.written.len() + self.published.len()
+    }
+
     /// The next draft that need not wait any longer.
     pub fn pop(&mut self, marks: Marks) -> Option<Draft> {
         pop_through(&mut self.written, marks.written)

@@ -1,4 +1,4 @@
-//! The data directory: recovery, the jobs that need the disk, checkpoints.
+//! The data directory: recovery, and the jobs that need the disk; `checkpoint` adds checkpoints.
 //!
 //! ```text
 //! DIR/file_0 ... file_99       published bytes, nothing else
@@ -16,7 +16,6 @@ use crate::types::{FileId, LogIndex};
 use crate::wal::{self, Batch, SyncHandle, Writer};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,16 +66,16 @@ pub struct Recovered {
 }
 
 pub struct Store<D: Disk = RealDisk> {
-    disk: D,
-    private: PathBuf,
-    data: DataFiles<D>,
-    writer: Mutex<Writer<D>>,
+    pub(super) disk: D,
+    pub(super) private: PathBuf,
+    pub(super) data: DataFiles<D>,
+    pub(super) writer: Mutex<Writer<D>>,
     sync_handle: Mutex<SyncHandle<D>>,
     synced: AtomicU64,
-    checkpointed: AtomicU64,
+    pub(super) checkpointed: AtomicU64,
     is_checkpointing: AtomicBool,
     /// As of the last write or checkpoint: whoever asks must not wait for a write.
-    log_bytes: AtomicU64,
+    pub(super) log_bytes: AtomicU64,
 }
 
 /// Locks the data directory against other servers for as long as the result lives.
@@ -189,13 +188,26 @@ impl<D: Disk> Store<D> {
         let ending = ending_of("write the log", writer.write(batch, self.synced()));
         *lock(&self.sync_handle) = writer.sync_handle();
         self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
+        if mutant::is("mark_ahead") {
+            writer.note_synced(writer.last());
+        }
         ending
     }
 
     /// Makes the log stable and publishes; what has been published is taken off `flush`.
     pub fn flush(&self, flush: &mut Flush) -> Ending {
-        if mutant::is("publish_before_sync") {
-            let _ = self.publish(&mut flush.parts);
+        loop {
+            if let Some(ending) = self.flush_step(flush) {
+                return ending;
+            }
+        }
+    }
+
+    /// One step of [`Store::flush`]: syncs, or publishes one part. How it ended, unless there is
+    /// more to do.
+    pub fn flush_step(&self, flush: &mut Flush) -> Option<Ending> {
+        if flush.needs_sync && mutant::is("publish_before_sync") && !flush.parts.is_empty() {
+            return self.publish_next(flush).filter(|ending| *ending != Ending::Done);
         }
         if flush.needs_sync && !mutant::is("sync_forgotten") {
             let handle = lock(&self.sync_handle).clone();
@@ -203,23 +215,24 @@ impl<D: Disk> Store<D> {
             if let Err(error) = handle.sync() {
                 error!(%error, "cannot sync the log: nothing is acknowledged any more; \
                     check the disk, then restart");
-                return Ending::Failed;
+                return Some(Ending::Failed);
             }
             self.synced.fetch_max(flush.through.0, Ordering::Relaxed);
             handle.note_synced(flush.through);
+            flush.needs_sync = false;
+            return flush.parts.is_empty().then_some(Ending::Done);
         }
-        self.publish(&mut flush.parts)
+        self.publish_next(flush)
     }
 
-    fn publish(&self, parts: &mut VecDeque<crate::machine::Part>) -> Ending {
-        while let Some(part) = parts.front() {
-            let written = self.data.publish(part.file, &part.data);
-            match ending_of("write a data file", written) {
-                Ending::Done => parts.pop_front(),
-                other => return other,
-            };
-        }
-        Ending::Done
+    fn publish_next(&self, flush: &mut Flush) -> Option<Ending> {
+        let Some(part) = flush.parts.front() else { return Some(Ending::Done) };
+        let written = self.data.publish(part.file, &part.data);
+        match ending_of("write a data file", written) {
+            Ending::Done => flush.parts.pop_front(),
+            other => return Some(other),
+        };
+        flush.parts.is_empty().then_some(Ending::Done)
     }
 
     /// Published bytes of a file from an offset, and its published size.
@@ -268,37 +281,6 @@ impl<D: Disk> Store<D> {
         self.is_checkpointing.store(false, Ordering::Release);
     }
 
-    /// Records the state as of entry `through`, all of which is published, and removes the log
-    /// before it. Works from the old checkpoint and the log, so requests go on meanwhile.
-    pub fn checkpoint(&self, through: LogIndex) -> Result<(), OpenError> {
-        let (after, mut state) = read_state(&self.disk, &self.private)?;
-        let mut effects = Vec::new();
-        wal::replay(&self.disk, &self.private, after, through, &mut |_, payload| {
-            state.machine.apply(&solo::decode(payload)?, &mut effects);
-            state.sizes.resize(state.machine.files() as usize, 0);
-            for effect in effects.drain(..) {
-                let Effect::Publish(parts) = effect else { continue };
-                for part in parts {
-                    state.sizes[part.file.0 as usize] += part.data.len() as u64;
-                }
-            }
-            Ok(())
-        })?;
-        if !mutant::is("checkpoint_before_files") {
-            self.data.sync()?;
-        }
-        write_state(&self.disk, &self.private, through, &state)?;
-        self.checkpointed.fetch_max(through.0, Ordering::Relaxed);
-        let mut writer = lock(&self.writer);
-        let freed = writer
-            .remove_through(through)
-            .map_err(|source| OpenError::Io { path: self.private.clone(), source })?;
-        self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
-        drop(writer);
-        info!(through = through.0, freed, "checkpoint");
-        Ok(())
-    }
-
     fn synced(&self) -> LogIndex {
         LogIndex(self.synced.load(Ordering::Relaxed))
     }
@@ -319,7 +301,10 @@ fn files_there<D: Disk>(disk: &D, dir: &Path, recorded: u32) -> Result<u32, Open
 /// On a disk that is nearly full a log of this size is worth a checkpoint.
 const LOW_ROOM_LOG: u64 = 1 << 20;
 
-fn read_state<D: Disk>(disk: &D, private: &Path) -> Result<(LogIndex, State), OpenError> {
+pub(super) fn read_state<D: Disk>(
+    disk: &D,
+    private: &Path,
+) -> Result<(LogIndex, State), OpenError> {
     let Some(found) = wal::read_checkpoint(disk, private)? else {
         write_state(disk, private, LogIndex(0), &State::default())?;
         return Ok((LogIndex(0), State::default()));
@@ -332,7 +317,7 @@ fn read_state<D: Disk>(disk: &D, private: &Path) -> Result<(LogIndex, State), Op
     Ok((found.index, state))
 }
 
-fn write_state<D: Disk>(
+pub(super) fn write_state<D: Disk>(
     disk: &D,
     private: &Path,
     index: LogIndex,
@@ -362,6 +347,6 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// No code panics while it has one of these locks; should it, the process ends.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -112,6 +112,7 @@ impl Server {
         server.work(&mut scratch, |core, now, actions| core.boot(config.files, now, actions));
         // No session or token of this start may be seen before its epoch is stable.
         server.settle(&mut scratch)?;
+        server.core.lock().open(server.clock.now());
         server.spawn("deadlines", Self::keep_deadlines)?;
         server.reception.starts();
         server.spawn("request", Self::receive)?;

@@ -131,7 +131,7 @@ impl Watch {
                 needs_stable: false,
             }
         });
-        if is_new || stamp > contact.stamp {
+        if is_new || stamp > contact.stamp || mutant::is("duplicates_renew") {
             contact.addr = addr;
             contact.stamp = stamp;
             contact.heard = now;
@@ -148,6 +148,11 @@ impl Watch {
             contact.attempt = attempt;
         }
         contact.attempt
+    }
+
+    /// How many sessions have been heard and not been forgotten.
+    pub fn contacts(&self) -> usize {
+        self.contacts.len()
     }
 
     pub fn contact(&self, session: SessionId) -> Option<&Contact> {
@@ -197,7 +202,8 @@ impl Watch {
     /// When the idle session may be evicted; past: now.
     pub fn idle_until(&self, session: SessionId, is_closed: bool) -> Millis {
         let heard = self.contacts.get(&session).map_or(Millis(0), |contact| contact.heard);
-        after(heard, if is_closed { LINGER_MS } else { self.session_ttl })
+        let ttl = self.session_ttl / if mutant::is("evicted_early") { 2 } else { 1 };
+        after(heard, if is_closed { LINGER_MS } else { ttl })
     }
 
     /// Looks again at a session later.
@@ -213,7 +219,8 @@ impl Watch {
     /// A waiter that should have been heard and was not.
     pub fn is_silent(&self, session: SessionId, now: Millis) -> bool {
         let ask_by = self.contacts.get(&session).map_or(self.all_ask_by, |one| one.ask_by);
-        now > after(ask_by, SILENCE_GRACE_MS)
+        let grace = if mutant::is("live_waiter_skipped") { 0 } else { SILENCE_GRACE_MS };
+        now > after(ask_by, grace) && !mutant::is("silent_waiter_kept")
     }
 
     /// The lock is held by this session now, granted on its request.
@@ -228,7 +235,7 @@ impl Watch {
         let heard = self.contacts.get(&session).map(|contact| contact.heard);
         let is_fresh = heard.is_some_and(|heard| now.0 <= heard.0 + FRESH_MS);
         let until = match heard {
-            Some(_) if is_fresh => lease_end(now, self.lease),
+            Some(_) if is_fresh || mutant::is("turn_waits_a_lease") => lease_end(now, self.lease),
             Some(_) => after(now, TURN_MS_MAX.min(self.lease / 2)),
             // Where it is reached is not known since the restart: it gets time to ask by itself.
             None => after(now, self.lease),
@@ -315,7 +322,7 @@ impl Watch {
 
     fn poll_hold(&mut self, now: Millis) -> Option<Event> {
         let hold = self.hold.as_mut()?;
-        if hold.until <= now && !mutant::is("dead_holder_kept") {
+        if hold.until <= now {
             return Some(over(hold));
         }
         let mut event = None;
@@ -353,6 +360,11 @@ fn over(hold: &Hold) -> Event {
 /// When a lease that begins now is over. The time comes in whole milliseconds, cut off; clients
 /// count finer, and must not believe longer than this.
 fn lease_end(now: Millis, lease: u64) -> Millis {
+    let lease = match () {
+        _ if mutant::is("server_lease_short") => lease - lease / 10,
+        _ if mutant::is("server_lease_long") => lease + lease / 10,
+        _ => lease,
+    };
     after(now, lease.saturating_add(1))
 }
 

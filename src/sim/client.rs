@@ -35,7 +35,8 @@ pub struct Client {
     heard_at: u64,
     heard_stamp: u64,
     was_silent: bool,
-    /// Power losses when the session began.
+    /// When the session began, and after how many power losses.
+    opened_at: u64,
     power_losses: u64,
     is_done: bool,
 }
@@ -58,6 +59,7 @@ impl Client {
             heard_at: 0,
             heard_stamp: 0,
             was_silent: false,
+            opened_at: 0,
             power_losses: 0,
             is_done: false,
         }
@@ -70,6 +72,11 @@ impl Client {
 
     pub fn is_up(&self) -> bool {
         self.exchange.is_some()
+    }
+
+    /// No call is under way, and none has left anything unanswered.
+    pub fn is_idle(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| !exchange.is_busy())
     }
 
     pub fn addr(&self) -> SocketAddrV4 {
@@ -160,6 +167,7 @@ impl Client {
         }));
         self.heard_at = context.now;
         self.was_silent = false;
+        self.opened_at = context.now;
         self.power_losses = context.power_losses;
     }
 
@@ -252,7 +260,8 @@ impl Client {
         });
         let circumstances = Circumstances {
             may_be_lost: self.may_be_lost(context),
-            was_full: context.was_full,
+            was_full: !context.full.is_empty(),
+            is_unanswered: self.exchange.as_ref().is_some_and(Exchange::is_busy),
             is_calm: context.plan.is_calm(),
             token: self.token(),
         };
@@ -276,8 +285,19 @@ impl Client {
     fn may_be_lost(&self, context: &Context) -> bool {
         let ttl_us = context.plan.session_ttl_ms * 1000;
         self.was_silent
-            || self.power_losses < context.power_losses
+            || self.had_power_loss(context)
+            || self.may_contradict(context)
             || context.now.saturating_sub(self.heard_at) > ttl_us * 9 / 10
+    }
+
+    /// A late copy of a refused call may have been done.
+    pub fn may_contradict(&self, context: &Context) -> bool {
+        // That a call was refused for want of room is forgotten at a restart; a late copy of it
+        // may be done then, and contradict what the client was told.
+        let may_contradict = |&(from, to): &(u64, u64)| {
+            self.opened_at <= to && from.max(self.opened_at) < context.started_at
+        };
+        context.full.iter().any(may_contradict)
     }
 
     /// The process is stopped for a while, as by SIGSTOP.

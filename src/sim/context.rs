@@ -7,7 +7,6 @@ use super::story::{Story, What, short};
 use crate::engine::solo::{Ending, Job};
 use crate::protocol::{Op, Outcome, Reason, Reply};
 use crate::proxy::random::Random;
-use crate::server::core::Now;
 use crate::types::FileId;
 use crate::wire;
 use std::cmp::Ordering;
@@ -29,8 +28,10 @@ pub struct Context {
     pub is_ending: bool,
     /// Power losses so far.
     pub power_losses: u64,
-    /// The disk was full at some time.
-    pub was_full: bool,
+    /// When the disk was full: from, to.
+    pub full: Vec<(u64, u64)>,
+    /// When the server started last.
+    pub started_at: u64,
     /// A client has just been told of its grant.
     pub told_grant: Option<(usize, u64)>,
 }
@@ -46,12 +47,11 @@ pub enum Event {
         to: SocketAddrV4,
         bytes: Vec<u8>,
     },
-    /// The server's thread that has a datagram since `taken` gets the lock.
+    /// The server's thread that has a datagram gets the lock.
     Serve {
         life: u64,
         from: SocketAddrV4,
         bytes: Vec<u8>,
-        taken: Now,
     },
     /// A program makes its next call.
     Think {
@@ -97,7 +97,7 @@ pub enum Event {
     Weather,
     /// The end of waiting for something that has to have happened by now.
     Deadline {
-        stage: u32,
+        number: u32,
     },
 }
 
@@ -120,7 +120,8 @@ impl Context {
             calls: 0,
             is_ending: false,
             power_losses: 0,
-            was_full: false,
+            full: Vec::new(),
+            started_at: 0,
             told_grant: None,
         }
     }

@@ -19,6 +19,8 @@ struct Section {
     client: usize,
     appends: Vec<Append>,
     fate: Fate,
+    /// A release was refused for want of room.
+    was_refused: bool,
     /// When its release was first called.
     release_called: Option<u64>,
     /// When its release was first called and had returned, if it did well.
@@ -77,6 +79,7 @@ impl Ledger {
             client,
             appends: Vec::new(),
             fate: Fate::Open,
+            was_refused: false,
             release_called: None,
             released: None,
         });
@@ -96,7 +99,7 @@ impl Ledger {
         // A String takes everything.
         let _ = write!(text, "{}.{token}.{serial}.{padding};", section.client);
         let mut bytes = text.into_bytes();
-        bytes.resize(bytes.len() + padding, b'x');
+        bytes.extend((0..padding).map(|at| filler(serial, at)));
         let (len, told) = (bytes.len(), Told::Nothing);
         section.appends.push(Append { serial, file, len, told, is_published: false });
         bytes
@@ -144,11 +147,13 @@ impl Ledger {
         }
     }
 
-    /// The release was not done; the section goes on.
-    pub fn reopen(&mut self, token: u64) {
+    /// The release was not done; the section goes on. Where it was refused a late copy of it may
+    /// still be done, by a server that was started again and forgot.
+    pub fn reopen(&mut self, token: u64, was_refused: bool) {
         if let Some(section) = self.sections.get_mut(&token) {
             section.fate = Fate::Open;
             section.release_called = None;
+            section.was_refused |= was_refused;
         }
     }
 
@@ -156,7 +161,8 @@ impl Ledger {
     pub fn discard(&mut self, token: u64) -> Verdict {
         let Some(section) = self.sections.get_mut(&token) else { return Ok(()) };
         section.fate = Fate::Discarded;
-        if let Some(append) = section.appends.iter().find(|append| append.is_published) {
+        let published = section.appends.iter().find(|append| append.is_published);
+        if let Some(append) = published.filter(|_| !section.was_refused) {
             return Err(format!(
                 "{} was told that its section {token} is discarded, but append {} is published",
                 section.client, append.serial
@@ -255,7 +261,7 @@ impl Ledger {
         file.places.entry(token).or_insert(place).1 = place.1;
         let section = self.sections.get_mut(&token);
         let section = section.ok_or_else(|| format!("file_{id} has the unknown token {token}"))?;
-        if !matches!(section.fate, Fate::Releasing | Fate::Published) {
+        if !matches!(section.fate, Fate::Releasing | Fate::Published) && !section.was_refused {
             return Err(format!(
                 "file_{id} has append {serial} of {} under token {token}, which is {:?}",
                 section.client, section.fate
@@ -301,6 +307,15 @@ impl Ledger {
         Ok(())
     }
 
+    /// Published bytes of each section.
+    pub fn published(&self) -> BTreeMap<u64, u64> {
+        let mut published = BTreeMap::new();
+        for (token, (from, to)) in self.files.iter().flat_map(|file| &file.places) {
+            *published.entry(*token).or_default() += to - from;
+        }
+        published
+    }
+
     /// Published bytes of a file.
     pub fn length(&self, file: usize) -> u64 {
         self.files[file].bytes.len() as u64
@@ -320,6 +335,11 @@ impl Ledger {
     }
 }
 
+/// What stands at this place of an append: no piece of it looks like another.
+fn filler(serial: u64, at: usize) -> u8 {
+    b'a' + ((at as u64 + at as u64 / 97 + serial) % 26) as u8
+}
+
 /// Token and serial of the append that stands at `at`, and where it ends.
 fn parse(bytes: &[u8], at: usize) -> Option<(u64, u64, usize)> {
     let len = bytes[at..].iter().take(80).position(|&byte| byte == b';')?;
@@ -328,6 +348,7 @@ fn parse(bytes: &[u8], at: usize) -> Option<(u64, u64, usize)> {
     let (_client, token, serial) = (numbers.next()??, numbers.next()??, numbers.next()??);
     let start = at + len + 1;
     let end = start + usize::try_from(numbers.next()??).ok()?;
-    let is_whole = end <= bytes.len() && bytes[start..end].iter().all(|&byte| byte == b'x');
+    let filled = bytes.get(start..end)?;
+    let is_whole = filled.iter().enumerate().all(|(at, &byte)| byte == filler(serial, at));
     is_whole.then_some((token, serial, end))
 }

@@ -16,6 +16,7 @@
 
 mod client;
 mod context;
+mod history;
 mod ledger;
 mod linear;
 mod mutants;
@@ -23,6 +24,7 @@ mod network;
 mod observe;
 mod plan;
 mod program;
+mod replica;
 mod server;
 mod story;
 mod svg;

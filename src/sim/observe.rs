@@ -20,14 +20,19 @@ pub struct Observer {
     holder: Option<(SessionId, u64)>,
     waiters: Vec<SessionId>,
     newest_token: u64,
+    nonces: Vec<u64>,
 }
 
 /// The lock went from one hand to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handover {
     pub from: Option<(SessionId, u64)>,
     pub to: Option<(SessionId, u64)>,
     pub cause: Cause,
+    /// Somebody waited for it, or asked.
+    pub was_wanted: bool,
+    /// Waiters whose turn has passed.
+    pub skipped: Vec<SessionId>,
 }
 
 impl Observer {
@@ -65,6 +70,7 @@ impl Observer {
         if machine.staged_bytes() > section_limit {
             return Err(format!("{} bytes are staged", machine.staged_bytes()));
         }
+        self.check_sessions(machine)?;
         if self.holder.is_none() && !self.waiters.is_empty() {
             return Err(format!("the lock is free, but {:?} wait", self.waiters));
         }
@@ -88,13 +94,34 @@ impl Observer {
                 return Err(format!("session {id} got the lock before {other}"));
             }
         }
-        if let Some((id, _)) = from
-            && !matches!(cause, Cause::Request(_))
-            && before.is_empty()
-        {
-            return Err(format!("session {id} lost the lock, but nobody waited ({cause:?})"));
+        let was_wanted = matches!(cause, Cause::Request(_)) || !before.is_empty();
+        let has_gone = |id: &&SessionId| {
+            !self.waiters.contains(id)
+                && cause != Cause::Request(**id)
+                && self.holder.is_none_or(|(holder, _)| holder != **id)
+        };
+        let skipped = before.iter().filter(has_gone).copied().collect();
+        Ok(Some(Handover { from, to: self.holder, cause, was_wanted, skipped }))
+    }
+}
+
+impl Observer {
+    /// No two sessions are one registration, and those who wait are the ones that have a ticket.
+    fn check_sessions(&mut self, machine: &Machine) -> Result<(), String> {
+        self.nonces.clear();
+        for (id, session) in machine.sessions() {
+            if self.nonces.contains(&session.nonce) {
+                return Err(format!("session {id} is a registration that has one already"));
+            }
+            self.nonces.push(session.nonce);
+            if session.ticket.is_some() != self.waiters.contains(&id) {
+                return Err(format!(
+                    "session {id} has {:?}, waiters {:?}",
+                    session.ticket, self.waiters
+                ));
+            }
         }
-        Ok(Some(Handover { from, to: self.holder, cause }))
+        Ok(())
     }
 }
 

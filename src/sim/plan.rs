@@ -72,6 +72,11 @@ impl Plan {
 }
 
 impl Faults {
+    /// The disk refuses operations.
+    pub fn spoils_disk(&self) -> bool {
+        self.disk_errors || self.disk_full
+    }
+
     fn new(random: &mut Random) -> Faults {
         let mut coin = |probability| random.chance(probability);
         Faults {

@@ -73,6 +73,17 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// The entries' payloads by index.
+    pub fn entries(&self) -> impl Iterator<Item = (LogIndex, &[u8])> {
+        let (mut rest, mut index) = (self.bytes.as_slice(), self.first);
+        std::iter::from_fn(move || {
+            let (record, behind) = rest.split_at_checked(record::extent(rest))?;
+            let entry = (index, &record[record::HEADER_LEN..]);
+            (rest, index) = (behind, index.next());
+            Some(entry)
+        })
+    }
+
     /// Gives the buffer back, for the next [`Pending::take`].
     pub fn into_buffer(self) -> Vec<u8> {
         self.bytes
@@ -93,6 +104,8 @@ mod tests {
         let batch = pending.take(Vec::new());
         assert_eq!((batch.first, batch.last, batch.len_bytes()), (LogIndex(3), LogIndex(4), 57));
         assert!(pending.is_empty());
+        let entries: Vec<_> = batch.entries().collect();
+        assert_eq!(entries, [(LogIndex(3), &b"three"[..]), (LogIndex(4), b"four")]);
 
         let spare = batch.into_buffer();
         let place = spare.as_ptr();

@@ -3,6 +3,7 @@
 use super::segment::{self, Segment};
 use super::{Batch, Options, mark, record};
 use crate::disk::{Disk, DiskFile};
+use crate::mutant;
 use crate::types::LogIndex;
 use std::collections::VecDeque;
 use std::io;
@@ -97,6 +98,8 @@ impl<D: Disk> Writer<D> {
         if self.is_full || self.current.offset >= self.options.segment_max {
             self.roll()?;
         }
+        let is_ahead = mutant::is("entries_vouch");
+        let synced = if is_ahead { LogIndex(batch.first.0 - 1) } else { synced };
         record::seal(&mut batch.bytes, synced, self.current.salt);
         let end = self.current.offset + batch.bytes.len() as u64;
         self.reserve(end)?;
@@ -128,7 +131,9 @@ impl<D: Disk> Writer<D> {
         let Current { file, offset, .. } = &self.current;
         file.set_size(*offset)?;
         self.current.reserved = *offset;
-        self.sync.sync()?;
+        if !mutant::is("roll_not_synced") {
+            self.sync.sync()?;
+        }
         let segment = Segment::new(&self.dir, self.last.next());
         let salt = self.options.salt;
         let file = segment::create(&self.disk, &self.dir, &segment, salt)?;
@@ -147,7 +152,9 @@ impl<D: Disk> Writer<D> {
         let mut freed = 0;
         while let Some(oldest) = self.closed.front() {
             let following = self.closed.get(1).map_or(&self.current.segment, |next| &next.segment);
-            if following.first > index.next() {
+            let spared =
+                if mutant::is("log_cut_early") { oldest.segment.first } else { following.first };
+            if spared > index.next() {
                 break;
             }
             match self.disk.remove(&oldest.segment.path) {
@@ -200,7 +207,7 @@ impl<D: Disk> SyncHandle<D> {
     pub fn sync(&self) -> io::Result<()> {
         self.check()?;
         let file = self.current().clone();
-        if crate::mutant::is("sync_error_ignored") {
+        if mutant::is("sync_error_ignored") {
             let _ = file.sync();
             return Ok(());
         }

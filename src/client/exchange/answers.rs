@@ -47,6 +47,12 @@ impl Exchange {
         if let Some(call) = &mut self.call {
             call.give_up_at = call.give_up_at.max(now + call.timeout_us);
         }
+        if matches!(reply.outcome, Outcome::Refused { status: Status::Refused, .. })
+            && !self.window.is_newest(reply.stamp.0)
+        {
+            // A restart forgets such a refusal, and the newest transmission may come to another.
+            return;
+        }
         match reply.outcome {
             Outcome::Queued { ask_again_ms, .. } => {
                 self.wait_in_queue(reply.stamp, ask_again_ms, now)
@@ -228,7 +234,8 @@ impl Exchange {
             return self.say_goodbye(Status::LeaseExpired, Reason::None);
         }
         if call.wish == Wish::Close && self.token().is_some() {
-            self.launch(Kind::Release, self.next_number);
+            let is_kept = !mutant::is("close_aborts");
+            self.launch(if is_kept { Kind::Release } else { Kind::Abort }, self.next_number);
             return self.set_step(Step::Releasing);
         }
         std::mem::swap(&mut self.sent, &mut self.wanted);
@@ -253,7 +260,9 @@ impl Exchange {
     /// the one after it.
     fn cancel(&mut self, step: Step) {
         if let Some(flight) = &self.flight {
-            self.launch(Kind::Cancel, flight.first.next());
+            let first = flight.first;
+            let is_same = mutant::is("cancel_same_number");
+            self.launch(Kind::Cancel, if is_same { first } else { first.next() });
             self.set_step(step);
         }
     }
@@ -316,7 +325,9 @@ impl Exchange {
 
     fn extend_lease(&mut self, token: FencingToken, stamp: Stamp, lease_ms: u32) {
         if lease_ms > 0 && self.token() == Some(token) {
-            self.lease.extend(token, stamp.0 + u64::from(lease_ms) * 1000);
+            let lease_us =
+                u64::from(lease_ms) * if mutant::is("client_lease_long") { 1100 } else { 1000 };
+            self.lease.extend(token, stamp.0 + lease_us);
         }
     }
 

@@ -70,7 +70,8 @@ impl Payload {
         let piece_max = wire::piece_max(self.file.len());
         let offset = index as usize * piece_max;
         let end = self.data.len().min(offset + piece_max);
-        (offset, &self.data[offset..end])
+        let from = if crate::mutant::is("piece_repeated") { offset.min(piece_max) } else { offset };
+        (offset, &self.data[from..from + end - offset])
     }
 }
 

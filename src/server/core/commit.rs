@@ -79,6 +79,7 @@ impl Core {
     pub(super) fn expire(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
         if let Event::Over { session, token, is_skipped } = event
             && (self.machine.lock().is_waited_for() || mutant::is("expires_unwanted"))
+            && !mutant::is("dead_holder_kept")
             && !self.engine.has_failed()
         {
             let change = Change::Expire { lock: LockId(0), session, token, is_skipped };
@@ -89,7 +90,10 @@ impl Core {
     /// Evicts a session of which nothing was heard for its time to live.
     pub(super) fn end_idle(&mut self, id: SessionId, now: Now, actions: &mut Vec<Action>) {
         let Some(session) = self.machine.session(id) else { return };
-        let holds = self.watch.lease_ms(id) > 0;
+        let holds = self.watch.lease_ms(id) > 0 && !mutant::is("evicted_holding");
+        if mutant::is("evicted_never") {
+            return;
+        }
         let until = self.watch.idle_until(id, session.is_closed());
         if until > now.steady {
             self.watch.look_again(id, until);

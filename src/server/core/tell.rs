@@ -71,10 +71,13 @@ impl Core {
     fn keep(&mut self, draft: Draft) {
         let Some(contact) = self.watch.contact(draft.session) else { return };
         let (index, needs_stable) = match draft.outcome {
-            // It may be another's request that took the lock away.
-            Outcome::Refused { status: Status::LeaseExpired | Status::NotHolder, .. } => {
-                (self.engine.last(), false)
+            // It may be another's request that took the lock away. No power loss may bring it back
+            // once its client has been told: a late copy of a release would publish what counts
+            // as discarded.
+            Outcome::Refused { status: Status::LeaseExpired, .. } => {
+                (self.engine.last(), !mutant::is("loss_told_early"))
             }
+            Outcome::Refused { status: Status::NotHolder, .. } => (self.engine.last(), false),
             _ => (contact.touched, contact.needs_stable),
         };
         let index = if mutant::is("reply_before_write") { LogIndex(0) } else { index };

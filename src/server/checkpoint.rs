@@ -1,0 +1,101 @@
+//! Making a checkpoint, step by step: requests go on between any two of them, and a crash may come
+//! between any two. [`Store::checkpoint`] makes them all; the simulator makes them one by one.
+
+use super::store::{OpenError, State, Store, lock, read_state, write_state};
+use crate::disk::Disk;
+use crate::engine::solo;
+use crate::machine::Effect;
+use crate::mutant;
+use crate::types::LogIndex;
+use crate::wal;
+use std::sync::atomic::Ordering;
+use tracing::info;
+
+/// A checkpoint on its way.
+#[derive(Debug)]
+pub struct Checkpointing {
+    /// The state after this entry is recorded.
+    through: LogIndex,
+    next: Step,
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum Step {
+    /// Bring the state of the old checkpoint up to date from the log.
+    Replay,
+    /// Make the bytes stable for which the new one vouches.
+    Sync(Box<State>),
+    Record(Box<State>),
+    /// Remove what it covers of the log.
+    Remove,
+}
+
+impl Checkpointing {
+    /// All entries up to `through` are published.
+    pub fn new(through: LogIndex) -> Self {
+        Checkpointing { through, next: Step::Replay }
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Records the state as of entry `through`, all of which is published, and removes the log
+    /// before it. Works from the old checkpoint and the log, so requests go on meanwhile.
+    pub fn checkpoint(&self, through: LogIndex) -> Result<(), OpenError> {
+        let mut checkpointing = Checkpointing::new(through);
+        while self.go_on(&mut checkpointing)? {}
+        Ok(())
+    }
+
+    /// Makes the next step of a checkpoint; whether there are more.
+    pub fn go_on(&self, checkpointing: &mut Checkpointing) -> Result<bool, OpenError> {
+        let through = checkpointing.through;
+        checkpointing.next = match std::mem::replace(&mut checkpointing.next, Step::Remove) {
+            Step::Replay => Step::Sync(Box::new(self.state_at(through)?)),
+            Step::Sync(state) => {
+                if !mutant::is("checkpoint_before_files") {
+                    self.data.sync()?;
+                }
+                Step::Record(state)
+            }
+            Step::Record(state) => {
+                write_state(&self.disk, &self.private, through, &state)?;
+                self.checkpointed.fetch_max(through.0, Ordering::Relaxed);
+                Step::Remove
+            }
+            Step::Remove => {
+                self.remove_log(through)?;
+                return Ok(false);
+            }
+        };
+        Ok(true)
+    }
+
+    fn state_at(&self, through: LogIndex) -> Result<State, OpenError> {
+        let (after, mut state) = read_state(&self.disk, &self.private)?;
+        let mut effects = Vec::new();
+        wal::replay(&self.disk, &self.private, after, through, &mut |_, payload| {
+            state.machine.apply(&solo::decode(payload)?, &mut effects);
+            state.sizes.resize(state.machine.files() as usize, 0);
+            for effect in effects.drain(..) {
+                let Effect::Publish(parts) = effect else { continue };
+                for part in parts.into_iter().skip(mutant::is("checkpoint_sizes_wrong").into()) {
+                    state.sizes[part.file.0 as usize] += part.data.len() as u64;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(state)
+    }
+
+    fn remove_log(&self, through: LogIndex) -> Result<(), OpenError> {
+        let mut writer = lock(&self.writer);
+        let freed = writer
+            .remove_through(through)
+            .map_err(|source| OpenError::Io { path: self.private.clone(), source })?;
+        self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
+        drop(writer);
+        info!(through = through.0, freed, "checkpoint");
+        Ok(())
+    }
+}

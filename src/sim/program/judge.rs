@@ -1,0 +1,230 @@
+//! What a program learns from the answer to its call, and whether it may be told such a thing.
+
+use super::{Ask, Circumstances, Lock, Program, Verdict};
+use crate::client::Error;
+use crate::client::call::{Answer, Patience};
+use crate::sim::ledger::{Fate, Ledger, Told};
+
+impl Program {
+    /// The call ended. An `Err` says what is wrong with the answer.
+    pub fn ended(
+        &mut self,
+        result: &Result<Answer, Error>,
+        data: &[u8],
+        ledger: &mut Ledger,
+        circumstances: Circumstances,
+        now: u64,
+    ) -> Verdict {
+        let Some((ask, invoked)) = self.asked.take() else { return Ok(()) };
+        self.judge(&ask, result, ledger, circumstances)?;
+        match (&ask, result) {
+            (Ask::Connect, Ok(_)) => self.is_connected = true,
+            (Ask::Acquire(_), Ok(Answer::Granted(token))) => {
+                let since = self.pending_since.unwrap_or(invoked);
+                self.acquired(token.0, ledger, (since, now))?;
+            }
+            (Ask::Append { file: Some(_), .. }, _) => {
+                if let Lock::Held(token) = self.lock {
+                    let told = match result {
+                        Ok(_) => Told::Done,
+                        Err(Error::TimedOut | Error::SessionLost) => Told::Nothing,
+                        Err(_) => Told::NotDone,
+                    };
+                    ledger.appended(token, told, invoked, now)?;
+                }
+            }
+            (Ask::Read { file, offset }, Ok(Answer::Read { length })) => {
+                ledger.has_read(self.client, *file, *offset, data, *length, (invoked, now))?;
+            }
+            (Ask::Release | Ask::Close, Ok(_)) => {
+                // Closing does well also when a lock was lost under which nothing was appended.
+                if let Lock::Held(token) = self.lock
+                    && self.pending_since.is_none()
+                    && (matches!(ask, Ask::Release) || ledger.has_acknowledged(token))
+                {
+                    ledger.released(token, invoked, now)?;
+                }
+                self.lock = Lock::No;
+            }
+            _ => {}
+        }
+        let is_open = match result {
+            Err(Error::TimedOut | Error::Unavailable) => true,
+            // It ran out of time before it came to anything of its own.
+            Err(Error::WouldBlock) => circumstances.is_unanswered && self.pending_since.is_some(),
+            _ => false,
+        };
+        self.settle(&ask, result, ledger, circumstances.token, is_open)?;
+        match (&ask, circumstances.token) {
+            (Ask::Acquire(_), _) if is_open => {
+                self.pending_since.get_or_insert(invoked);
+            }
+            _ if is_open => {}
+            // An acquire that had timed out turns out to have been granted.
+            (_, Some(token)) if ledger.client_of(token).is_none() => {
+                let since = self.pending_since.take().unwrap_or(invoked);
+                self.acquired(token, ledger, (since, now))?;
+            }
+            (_, believed) => {
+                let was_pending = self.pending_since.take().is_some();
+                if let Lock::Held(token) = self.lock
+                    && was_pending
+                    && believed.is_none()
+                    && !ledger.has_acknowledged(token)
+                {
+                    // Lost with nothing in it, which nobody needs to be told.
+                    self.lock = Lock::No;
+                    if ledger.fate(token) == Fate::Open {
+                        ledger.discard(token)?;
+                    }
+                }
+            }
+        }
+        if matches!(ask, Ask::Close) || matches!(result, Err(Error::SessionLost)) {
+            self.is_connected = false;
+            self.lock = Lock::No;
+            self.pending_since = None;
+        }
+        Ok(())
+    }
+
+    fn acquired(&mut self, token: u64, ledger: &mut Ledger, time: (u64, u64)) -> Verdict {
+        if let Lock::Held(old) = self.lock
+            && old != token
+            && ledger.fate(old) == Fate::Open
+        {
+            if ledger.has_acknowledged(old) {
+                return Err(format!(
+                    "{} was granted {token} without being told that its section {old} is lost",
+                    self.client
+                ));
+            }
+            ledger.discard(old)?;
+        }
+        if self.lock != Lock::Held(token) {
+            self.appends = 0;
+        }
+        self.lock = Lock::Held(token);
+        ledger.granted(self.client, token, time.0, time.1)
+    }
+
+    /// What a call that did not do well means for the section.
+    fn settle(
+        &mut self,
+        ask: &Ask,
+        result: &Result<Answer, Error>,
+        ledger: &mut Ledger,
+        believed: Option<u64>,
+        is_open: bool,
+    ) -> Verdict {
+        let Lock::Held(token) = self.lock else {
+            self.lock = match (self.lock, ask) {
+                (_, Ask::Acquire(_)) if is_open => Lock::Unsure,
+                (Lock::Unsure, _) if is_open => Lock::Unsure,
+                (Lock::Unsure, Ask::Acquire(_)) => Lock::No,
+                (Lock::Unsure, Ask::Abort | Ask::Close) => Lock::No,
+                (lock, _) => lock,
+            };
+            return Ok(());
+        };
+        let is_releasing = ledger.fate(token) == Fate::Releasing;
+        match (ask, result) {
+            // What was given back or lost may be what an acquire brought that had timed out.
+            (Ask::Abort, Ok(_)) | (_, Err(Error::LeaseExpired))
+                if is_releasing && self.pending_since.is_some() =>
+            {
+                self.lock = Lock::No;
+            }
+            (_, Err(Error::NotHolder))
+                if self.pending_since.is_some() && !ledger.has_acknowledged(token) =>
+            {
+                self.lock = Lock::No;
+                if !is_releasing {
+                    ledger.discard(token)?;
+                }
+            }
+            (Ask::Abort, Ok(_)) | (_, Err(Error::LeaseExpired)) => {
+                ledger.discard(token)?;
+                self.lock = Lock::No;
+            }
+            (_, Err(Error::NotHolder)) if is_releasing => self.lock = Lock::No,
+            (_, Err(Error::NotHolder)) => {
+                return Err(format!("{} is told that it never held {token}", self.client));
+            }
+            // Whether an earlier call lost it could not be found out in time.
+            (Ask::Acquire(_), Err(Error::WouldBlock)) if believed == Some(token) => {}
+            (Ask::Acquire(_), Err(Error::WouldBlock)) => {
+                if !is_releasing && ledger.has_acknowledged(token) {
+                    return Err(format!("{} is not told that {token} is lost", self.client));
+                }
+                if !is_releasing {
+                    ledger.discard(token)?;
+                }
+                self.lock = Lock::No;
+            }
+            (Ask::Abort, Err(Error::TimedOut)) => {
+                if !is_releasing {
+                    ledger.discard(token)?;
+                }
+                self.lock = Lock::Unsure;
+            }
+            // Nothing was sent, or it was refused: all is as before.
+            (Ask::Release, Err(Error::Unavailable | Error::Refused(_)))
+                if self.fate_before == Fate::Open =>
+            {
+                ledger.reopen(token, matches!(result, Err(Error::Refused(_))));
+            }
+            (Ask::Close, Err(Error::Unavailable | Error::Refused(_)))
+                if self.fate_before == Fate::Open =>
+            {
+                ledger.reopen(token, matches!(result, Err(Error::Refused(_))));
+                ledger.discard(token)?;
+            }
+            (Ask::Release | Ask::Close, _) => {}
+            (_, Err(Error::SessionLost)) if !is_releasing => {
+                ledger.discard(token)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether such an answer may be given to such a call at all.
+    fn judge(
+        &self,
+        ask: &Ask,
+        result: &Result<Answer, Error>,
+        ledger: &Ledger,
+        circumstances: Circumstances,
+    ) -> Verdict {
+        let Circumstances { may_be_lost, was_full, is_calm, .. } = circumstances;
+        let is_without_lock = self.lock == Lock::No;
+        let is_releasing =
+            matches!(self.lock, Lock::Held(token) if ledger.fate(token) == Fate::Releasing);
+        let is_allowed = match (ask, result) {
+            (Ask::Acquire(_), Ok(answer)) => matches!(answer, Answer::Granted(_)),
+            (Ask::Read { .. }, Ok(answer)) => matches!(answer, Answer::Read { .. }),
+            (Ask::Append { file: None, .. }, Ok(_)) => false,
+            (Ask::Release, Ok(_)) => self.holds(),
+            (Ask::Abort | Ask::Append { .. }, Ok(_)) => !is_without_lock,
+            (_, Ok(_)) => true,
+            (Ask::Append { file: None, .. }, Err(Error::FileNotFound)) => true,
+            (Ask::Acquire(patience), Err(Error::WouldBlock)) => *patience != Patience::Forever,
+            (Ask::Append { .. }, Err(Error::TooLarge)) => true,
+            (Ask::Connect | Ask::Read { .. }, Err(Error::NotHolder | Error::LeaseExpired)) => false,
+            (_, Err(Error::NotHolder)) => {
+                !self.holds() || is_releasing || self.pending_since.is_some()
+            }
+            (_, Err(Error::LeaseExpired)) => true,
+            (_, Err(Error::TimedOut | Error::Unavailable)) => !is_calm,
+            (Ask::Connect, Err(Error::SessionLost)) => false,
+            (_, Err(Error::SessionLost)) => may_be_lost,
+            (_, Err(Error::Refused(_))) => was_full,
+            _ => false,
+        };
+        if is_allowed {
+            return Ok(());
+        }
+        Err(format!("{} called {} and got {result:?}, which cannot be", self.client, ask.name()))
+    }
+}

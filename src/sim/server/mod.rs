@@ -1,0 +1,310 @@
+//! The server's process: the real [`Core`] and [`Store`] on a disk in memory, driven step by step
+//! as `server::threads` drives them. `serve` has what it does with datagrams and deadlines, `jobs`
+//! what it does with the disk; here it starts, stops and crashes.
+
+mod jobs;
+mod serve;
+
+use super::context::{Context, Event};
+use super::ledger::Ledger;
+use super::observe::{Cause, Handover, Observer};
+use super::replica::Replica;
+use super::story::What;
+use crate::disk::mem::{Fault, MemDisk};
+use crate::machine::Machine;
+use crate::server::core::{Core, Limits, Now, Settings};
+use crate::server::{Checkpointing, Store};
+use crate::types::{FileId, LogIndex, Millis, SessionId, Stamp};
+use crate::wal;
+pub use serve::client_at;
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::path::Path;
+
+/// A machine that a server runs on, or not.
+#[derive(Default)]
+pub struct Server {
+    pub disk: MemDisk,
+    process: Option<Process>,
+    /// Counts starts; what was meant for an earlier one is dropped.
+    life: u64,
+    pub observer: Observer,
+    replica: Replica,
+    /// Since when it serves, and the newest datagram of each session that it has got since.
+    serves_since: u64,
+    heard: BTreeMap<SessionId, (Stamp, u64)>,
+    /// When each session has asked (again) for what it waits for.
+    asked: BTreeMap<SessionId, u64>,
+    /// Arrived while the server starts.
+    backlog: Vec<(SocketAddrV4, Vec<u8>)>,
+    /// The log must not end before this after the next start.
+    floor: LogIndex,
+    /// The state at a crash and its place in the log.
+    last_words: Option<(LogIndex, Machine)>,
+    /// Milliseconds by which the wall clock has jumped.
+    jumped_ms: i64,
+}
+
+struct Process {
+    core: Core,
+    store: Store<MemDisk>,
+    /// Serving has begun.
+    is_up: bool,
+    born: u64,
+    tick_at: u64,
+    /// Jobs under way.
+    jobs: u32,
+    checkpointing: Option<Checkpointing>,
+    room_seen: u64,
+    room_is_low: bool,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The disk has all that was handed to the kernel.
+    Kill,
+    /// The disk has what was synced, and any part of the rest.
+    Power,
+}
+
+/// What a step of the server led to.
+pub type Step = Result<Option<Handover>, String>;
+
+impl Server {
+    /// The process is there, whether or not it serves yet.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// It is there, and acknowledges nothing any more.
+    pub fn has_failed(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.core.engine().has_failed())
+    }
+
+    /// It serves, and somebody waits for the lock.
+    pub fn is_watching(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| {
+            let core = &process.core;
+            process.is_up && core.machine().lock().is_waited_for() && !core.engine().has_failed()
+        })
+    }
+
+    /// Since when the server has been able to hear anybody.
+    pub fn serves_since(&self) -> u64 {
+        self.serves_since
+    }
+
+    /// When the server, since it serves, has got a datagram of this session that was newer than all
+    /// before.
+    pub fn heard(&self, session: SessionId) -> Option<u64> {
+        self.heard.get(&session).map(|(_, at)| *at)
+    }
+
+    /// When this waiter, since the server serves, has shown last that it waits.
+    pub fn asked(&self, session: SessionId) -> Option<u64> {
+        self.asked.get(&session).copied()
+    }
+
+    pub fn machine(&self) -> Option<&Machine> {
+        self.process.as_ref().map(|process| process.core.machine())
+    }
+
+    /// Sessions and requests of which something is remembered beside the machine.
+    pub fn remembered(&self) -> usize {
+        self.process.as_ref().map_or(0, |process| process.core.remembered())
+    }
+
+    /// The wall clock goes forth or back.
+    pub fn jump(&mut self, ms: i64) {
+        self.jumped_ms += ms;
+    }
+
+    /// Starts the process, as `server::run` does. It may fail, and crash, on the way.
+    pub fn start(&mut self, context: &mut Context, ledger: &mut Ledger) -> Step {
+        if self.process.is_some() {
+            return Ok(None);
+        }
+        self.life += 1;
+        let crash = self.threaten(START_CRASHES, START_STEPS, context);
+        let files = context.plan.files;
+        let options = wal::Options { segment_max: context.plan.segment_max, salt: self.life };
+        let opened = Store::open(self.disk.clone(), Path::new(DIR), files, &options);
+        if let Some(crash) = crash.filter(|_| !self.disk.has_power()) {
+            self.fall(crash, context);
+            return Ok(None);
+        }
+        self.disk.set_fault(None);
+        let (store, found) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.fail_to_start(&error.to_string(), context),
+        };
+        if found.last < self.floor {
+            return Err(format!("the log had {} entries, now {}", self.floor, found.last));
+        }
+        self.floor = found.last;
+        if let Some((last, machine)) = self.last_words.take()
+            && last == found.last
+            && machine != found.machine
+        {
+            return Err("recovery found another state than there was".into());
+        }
+        self.replica.restart(found.last, &found.machine)?;
+        context.story.tell(context.now, || What::Server(format!("starts, log at {}", found.last)));
+        context.started_at = context.now;
+        let settings = Settings {
+            lease_ms: context.plan.lease_ms,
+            session_ttl_ms: context.plan.session_ttl_ms,
+            section_limit: context.plan.section_limit,
+            syncs: context.plan.syncs,
+            limits: Limits::default(),
+        };
+        self.observer.restart(&found.machine);
+        self.heard.clear();
+        self.asked.clear();
+        let now = self.clock(context.now, context.now);
+        self.process = Some(Process {
+            core: Core::new(settings, found.machine, found.last, now),
+            store,
+            is_up: false,
+            born: context.now,
+            tick_at: u64::MAX,
+            jobs: 0,
+            checkpointing: None,
+            room_seen: 0,
+            room_is_low: false,
+        });
+        self.check_sizes()?;
+        self.see_files(true, ledger)?;
+        self.look_at_room(context);
+        self.work(context, Cause::Other, |core, now, actions| core.boot(files, now, actions))
+    }
+
+    fn fail_to_start(&mut self, why: &str, context: &mut Context) -> Step {
+        if !context.plan.faults.spoils_disk() {
+            return Err(format!("the server does not start: {why}"));
+        }
+        context.story.tell(context.now, || What::Server(format!("cannot start: {why}")));
+        let pause = context.random.between(10_000, 300_000);
+        context.at(context.now + pause, Event::ServerStarts);
+        Ok(None)
+    }
+
+    /// With some probability has the power fail, or the process be killed, at one of the next
+    /// steps of the disk; says which of the two. The caller takes the threat back.
+    fn threaten(&mut self, chance: f64, steps: u64, context: &mut Context) -> Option<Crash> {
+        let faults = context.plan.faults;
+        let may_crash = !context.is_ending && (faults.kills || faults.power);
+        if !may_crash || !context.random.chance(chance) {
+            return None;
+        }
+        let is_power = faults.power && (!faults.kills || context.random.chance(0.5));
+        let at = self.disk.operations() + context.random.between(0, steps);
+        self.disk.set_fault(Some(Fault::PowerOff(at)));
+        Some(if is_power { Crash::Power } else { Crash::Kill })
+    }
+
+    /// Ends the process now; it starts again later.
+    pub fn crash(&mut self, crash: Crash, context: &mut Context) {
+        let Some(process) = self.process.take() else { return };
+        let engine = process.core.engine();
+        self.floor = self.floor.max(engine.marks().written);
+        self.last_words = Some((engine.last(), process.core.machine().clone()));
+        self.fall(crash, context);
+    }
+
+    /// The machine is down, with or without its power.
+    fn fall(&mut self, crash: Crash, context: &mut Context) {
+        context.story.tell(context.now, || What::Server(format!("crashes: {crash:?}")));
+        self.backlog.clear();
+        self.disk.set_fault(None);
+        if crash == Crash::Power {
+            context.power_losses += 1;
+            // What was only written may be gone, and be written again as something else.
+            self.floor = self.replica.at();
+            self.disk = self.disk.after_power_loss(context.random.next());
+        }
+        let pause = context.random.between(1_000, 2_000 * context.plan.lease_ms);
+        context.at(context.now + pause, Event::ServerStarts);
+    }
+
+    /// Ends the process as SIGTERM does, if it has nothing under way.
+    pub fn stop(&mut self, context: &mut Context, ledger: &mut Ledger) -> Result<bool, String> {
+        let now = self.now(context);
+        let Some(process) = &mut self.process else { return Ok(false) };
+        if process.jobs > 0 || !process.is_up || process.core.engine().is_full() {
+            return Ok(false);
+        }
+        let mut actions = Vec::new();
+        process.core.settle();
+        while let Some(job) = process.core.poll_job() {
+            jobs::note(&mut self.replica, &job);
+            let (job, ending) = jobs::run_whole(&process.store, job);
+            jobs::finish(&mut process.core, job, ending, now, &mut actions);
+            process.core.settle();
+        }
+        let engine = process.core.engine();
+        if !engine.is_settled() {
+            return Ok(false);
+        }
+        if let Err(error) = process.store.checkpoint(engine.marks().published)
+            && !context.plan.faults.spoils_disk()
+        {
+            return Err(format!("cannot make a checkpoint: {error}"));
+        }
+        for action in actions {
+            self.perform(action, context);
+        }
+        context.story.tell(context.now, || What::Server("stops".into()));
+        self.see_files(false, ledger)?;
+        self.crash(Crash::Kill, context);
+        Ok(true)
+    }
+
+    /// Shows the ledger what anybody can see in the files.
+    pub fn see_files(&self, is_all: bool, ledger: &mut Ledger) -> Result<(), String> {
+        let Some(process) = &self.process else { return Ok(()) };
+        for id in 0..process.core.machine().files() {
+            let file = FileId(id);
+            let size = process.store.read(file, 0, &mut []).map_or(0, |(_, size)| size);
+            let known = if is_all { 0 } else { ledger.length(id as usize) };
+            if size == known {
+                continue;
+            }
+            let mut bytes = vec![0; size.saturating_sub(known) as usize];
+            let read = process.store.read(file, known, &mut bytes);
+            read.map_err(|error| format!("file_{id} cannot be read: {error}"))?;
+            ledger.see(id as usize, known, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Right after a start the files have what the log publishes, no more and no less.
+    fn check_sizes(&self) -> Result<(), String> {
+        let Some(process) = &self.process else { return Ok(()) };
+        for (id, expected) in self.replica.sizes().iter().enumerate() {
+            let size = process.store.read(FileId(id as u32), 0, &mut []);
+            let size = size.map_or(0, |(_, size)| size);
+            if size != *expected {
+                return Err(format!("recovery left {size} of {expected} bytes in file_{id}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn clock(&self, born: u64, now: u64) -> Now {
+        let unix = EPOCH_MS + (now / 1000) as i64 + self.jumped_ms;
+        Now { steady: Millis((now - born) / 1000), unix: Millis(unix as u64) }
+    }
+
+    fn now(&self, context: &Context) -> Now {
+        self.clock(self.process.as_ref().map_or(0, |process| process.born), context.now)
+    }
+}
+
+const DIR: &str = "/data";
+/// The wall clock at virtual time 0.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+/// How many starts crash on their way, within how many steps of the disk.
+const START_CRASHES: f64 = 0.2;
+const START_STEPS: u64 = 15;
