@@ -12,6 +12,9 @@ pub struct Ledger {
     sections: BTreeMap<u64, Section>,
     files: Vec<File>,
     lock: Vec<Operation>,
+    /// What was told of tokens up to this one may be void since a power loss, but for one.
+    voided: u64,
+    survivor: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -173,7 +176,8 @@ impl Ledger {
 
     /// The power failed: grants and sections that were not published may never have been, whatever
     /// their clients were told, and what was taken back may not have been taken back.
-    pub fn forget_unpublished(&mut self) {
+    pub fn forget_unpublished(&mut self, through: u64, survivor: Option<u64>) {
+        (self.voided, self.survivor) = (through, survivor);
         let sections = &self.sections;
         let is_published =
             |token| sections.get(&token).is_some_and(|section| section.fate == Fate::Published);
@@ -329,6 +333,11 @@ impl Ledger {
         invoked: u64,
         completed: u64,
     ) {
+        // Told late, of what a power loss has taken meanwhile.
+        let is_void = token <= self.voided && self.survivor != Some(token);
+        if is_void && self.fate(token) != Fate::Published {
+            return;
+        }
         // A grant comes before the release of the same token, and that before the next grant.
         let place = 2 * token + u64::from(what == "release");
         self.lock.push(Operation { client, what, invoked, completed, from: place, to: place });

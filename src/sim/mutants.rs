@@ -74,7 +74,6 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("limit_ignored", "a section may have any size", 300),
     mutant("piece_repeated", "a client sends the wrong part of a large append", 100),
     mutant("cancel_same_number", "a cancel has the number of what it cancels", 300),
-    mutant("loss_told_early", "a client is told of a loss that a power loss takes back", 20000),
     mutant("early_forgotten", "pieces that come early stay in memory for ever", 2000),
     mutant("history_forgets", "an expiry is not recorded", 100),
 ];

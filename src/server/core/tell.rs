@@ -74,9 +74,7 @@ impl Core {
             // It may be another's request that took the lock away. No power loss may bring it back
             // once its client has been told: a late copy of a release would publish what counts
             // as discarded.
-            Outcome::Refused { status: Status::LeaseExpired, .. } => {
-                (self.engine.last(), !mutant::is("loss_told_early"))
-            }
+            Outcome::Refused { status: Status::LeaseExpired, .. } => (self.engine.last(), true),
             Outcome::Refused { status: Status::NotHolder, .. } => (self.engine.last(), false),
             _ => (contact.touched, contact.needs_stable),
         };

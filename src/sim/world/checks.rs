@@ -25,7 +25,7 @@ impl World {
             self.power_losses = self.context.power_losses;
             self.voided = newest;
             self.survivor = holder;
-            self.ledger.forget_unpublished();
+            self.ledger.forget_unpublished(newest, holder);
         }
         self.held_since = self.context.now;
         self.tell_holder();
