@@ -44,6 +44,30 @@ pub enum Malformed {
     Field,
 }
 
+impl Malformed {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Malformed; 6] = [
+        Malformed::Length,
+        Malformed::Magic,
+        Malformed::Version,
+        Malformed::Checksum,
+        Malformed::Kind,
+        Malformed::Field,
+    ];
+
+    /// The word for it in counts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Malformed::Length => "length",
+            Malformed::Magic => "magic",
+            Malformed::Version => "version",
+            Malformed::Checksum => "checksum",
+            Malformed::Kind => "kind",
+            Malformed::Field => "field",
+        }
+    }
+}
+
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RequestHeader {

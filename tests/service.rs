@@ -156,6 +156,56 @@ fn hangup_changes_what_can_change_and_tells_the_rest() {
 }
 
 #[test]
+fn a_copy_of_a_stopped_servers_directory_is_a_backup() {
+    let dir = TempDir::new().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let publish = |server: &Server, text: &str| {
+        let mut conn = Connection::connect(&server.addr().to_string()).unwrap();
+        let mut section = conn.lock().unwrap();
+        section.append("file_0", text).unwrap();
+        section.release().unwrap();
+    };
+    let mut server = Server::start(&data, &[]);
+    publish(&server, "before");
+    assert!(server.terminate().success());
+    assert!(Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap().success());
+    server.restart();
+    publish(&server, " and after");
+    assert_eq!(server.file("file_0"), "before and after");
+    let restored = Server::start(&copy, &[]);
+    assert_eq!(restored.file("file_0"), "before");
+    publish(&restored, " again");
+    assert_eq!(restored.file("file_0"), "before again");
+}
+
+/// Each message that docs/OPERATIONS.md explains is in the sources, up to where it varies.
+#[test]
+fn the_messages_that_are_documented_are_real() {
+    let root = Path::new(common::c::ROOT);
+    let text = std::fs::read_to_string(root.join("docs/OPERATIONS.md")).unwrap();
+    let table = text.split("## Messages").nth(1).unwrap();
+    let mut sources = String::new();
+    for dir in ["src/server", "src/server/threads", "src/server/http"] {
+        for entry in std::fs::read_dir(root.join(dir)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ext| ext == "rs") {
+                sources.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let sources = sources.split_whitespace().collect::<Vec<_>>().join(" ").replace("\\ ", "");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let mut told = 0;
+    for message in rows {
+        for part in message.split(" … ") {
+            assert!(sources.contains(part.trim()), "no message says {part:?}");
+        }
+        told += 1;
+    }
+    assert!(told > 10);
+}
+
+#[test]
 fn the_unit_file_is_good() {
     if !has_tool("systemd-analyze") {
         return;

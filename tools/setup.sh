@@ -22,6 +22,8 @@ has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || required+=(pyt
 has pkg-config || optional+=(pkg-config)
 has valgrind || optional+=(valgrind)
 has groff || optional+=(groff)
+has chromium || has google-chrome || optional+=(chromium)
+has promtool || optional+=(prometheus)
 
 missing=("${required[@]}" "${optional[@]}")
 if [ ${#missing[@]} -gt 0 ] && has apt-get && [ "$(id -u)" = 0 ]; then

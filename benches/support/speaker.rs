@@ -120,5 +120,6 @@ pub fn settings(syncs: bool) -> Settings {
 
 #[allow(dead_code, reason = "as above")]
 pub fn at(ms: u64) -> Now {
-    Now { steady: Millis(1 + ms), unix: Millis(1_000_000 + ms) }
+    let steady = Millis(1 + ms);
+    Now { steady, steady_us: steady.0 * 1_000, unix: Millis(1_000_000 + ms) }
 }

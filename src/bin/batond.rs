@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 fn exit_for(error: &server::Error) -> Exit {
     use server::{Error, OpenError};
     match error {
-        Error::Listen { .. } => Exit::Unavailable,
+        Error::Listen { .. } | Error::Http { .. } => Exit::Unavailable,
         Error::Open(OpenError::Busy(_)) => Exit::Temporary,
         Error::Open(OpenError::Foreign(_) | OpenError::Fewer { .. }) => Exit::Config,
         Error::Open(OpenError::Io { .. }) => Exit::InputOutput,

@@ -13,6 +13,7 @@ pub use inspect::{Page, encode as encode_page};
 pub use limits::Limits;
 
 use super::early::Early;
+use super::meter::Meter;
 use super::outbox::Outbox;
 use super::watch::{Event, Watch};
 use crate::engine::Engine;
@@ -45,6 +46,8 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub steady: Millis,
+    /// The same in microseconds, for measuring only.
+    pub steady_us: u64,
     pub unix: Millis,
 }
 
@@ -90,6 +93,7 @@ pub struct Core {
     early: Early,
     held: inspect::Held,
     counters: Counters,
+    meter: Meter,
 }
 
 impl Core {
@@ -118,6 +122,7 @@ impl Core {
             early: Early::default(),
             held: inspect::Held::default(),
             counters: Counters::default(),
+            meter: Meter::default(),
         };
         core.open(now);
         core
@@ -188,6 +193,7 @@ impl Core {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
+        self.meter.tick(now);
         if self.engine.has_failed() {
             let outcome = refused(Status::Unavailable, Reason::LogFailed);
             actions.push(Action::Send { to: from, reply: direct(request, outcome) });
@@ -214,6 +220,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         self.counters.requests += 1;
+        self.meter.begin(request.session, &request.op);
         let newest = self.hear(from, request, now);
         match self.machine.admit(request, newest, self.settings.section_limit) {
             Admission::Ignore => self.counters.ignored += 1,
@@ -253,10 +260,12 @@ impl Core {
                 self.commit(change, now, actions);
             }
         }
+        self.meter.end();
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.meter.tick(now);
         // What is left is due at once again: requests go on in between.
         for _ in 0..EVENTS_MAX {
             let Some(event) = self.watch.poll(now.steady) else { break };
@@ -300,6 +309,7 @@ impl Core {
     }
 
     fn after_job(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.meter.tick(now);
         if self.engine.is_full() {
             self.watch.retry_at(Millis(now.steady.0 + RETRY_MS));
         }

@@ -9,6 +9,8 @@ mod checkpoint;
 pub mod config;
 pub mod core;
 mod early;
+mod http;
+mod meter;
 mod outbox;
 mod reception;
 mod service;
@@ -28,7 +30,7 @@ use crate::types::Millis;
 use crate::wal;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use threads::Server;
 use tracing::info;
@@ -38,6 +40,8 @@ use tracing::info;
 pub enum Error {
     #[error("cannot listen on {addr}: {source}{}", listen_hint(source))]
     Listen { addr: std::net::SocketAddrV4, source: io::Error },
+    #[error("cannot listen on {addr} for HTTP: {source}{}", listen_hint(source))]
+    Http { addr: SocketAddr, source: io::Error },
     #[error("cannot use the data directory: {0}")]
     Open(#[from] OpenError),
     #[error("the log could not be written while stopping: restart to recover")]
@@ -72,9 +76,16 @@ pub fn run(config: &ServerConfig, operator: &Operator<'_>) -> Result<(), Error> 
     let clock = Clock::start();
     let mut core = Core::new(config.settings(), found.machine, found.last, clock.now());
     core.handle_published(store.published_bytes());
+    let listen_http =
+        |addr| http::Endpoint::bind(addr).map_err(|source| Error::Http { addr, source });
+    let endpoint = config.http.map(listen_http).transpose()?;
     let server = Server::start(socket, store, core, clock, config)
         .map_err(system("cannot start threads"))?;
 
+    if let Some(endpoint) = endpoint {
+        info!(addr = %endpoint.addr(), "http");
+        endpoint.serve(&server).map_err(system("cannot start a thread for HTTP"))?;
+    }
     let mut out = io::stdout();
     // Nobody may be reading; the server works all the same.
     let _ = writeln!(out, "batond: listening on {addr}").and_then(|()| out.flush());
@@ -119,9 +130,7 @@ impl Clock {
 
     fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            steady: Millis(self.start.elapsed().as_millis() as u64),
-            unix: Millis(unix.as_millis() as u64),
-        }
+        let steady_us = self.start.elapsed().as_micros() as u64;
+        Now { steady: Millis(steady_us / 1_000), steady_us, unix: Millis(unix.as_millis() as u64) }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::solo::Marks;
 use crate::protocol::Outcome;
+use crate::server::meter::Asked;
 use crate::types::{Attempt, LogIndex, RequestNumber, SessionId};
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ pub struct Draft {
     pub attempt: Attempt,
     pub is_consumed: bool,
     pub outcome: Outcome<'static>,
+    /// The request at hand, if this is its answer.
+    pub asked: Option<Asked>,
 }
 
 /// Drafts by the entry that they wait for. A session is told one thing at a time, so a newer

@@ -12,6 +12,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::engine::solo::{self, Ending, Flush};
 use crate::machine::{Effect, Machine};
 use crate::mutant;
+use crate::server::meter::{Histogram, SharedHistogram};
 use crate::types::{FileId, LogIndex};
 use crate::wal::{self, Batch, SyncHandle, Writer};
 use nix::fcntl::{Flock, FlockArg};
@@ -21,6 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tracing::{error, info, warn};
 
 /// The subdirectory for everything that is not a data file.
@@ -76,6 +78,8 @@ pub struct Store<D: Disk = RealDisk> {
     is_checkpointing: AtomicBool,
     /// As of the last write or checkpoint: whoever asks must not wait for a write.
     pub(super) log_bytes: AtomicU64,
+    /// How long syncs of the log took.
+    syncs: SharedHistogram,
 }
 
 /// Locks the data directory against other servers for as long as the result lives.
@@ -174,6 +178,7 @@ impl<D: Disk> Store<D> {
             checkpointed: AtomicU64::new(after.0),
             is_checkpointing: AtomicBool::new(false),
             log_bytes: AtomicU64::new(writer.bytes()),
+            syncs: SharedHistogram::default(),
             disk,
             private,
             data,
@@ -211,12 +216,14 @@ impl<D: Disk> Store<D> {
         }
         if flush.needs_sync && !mutant::is("sync_forgotten") {
             let handle = lock(&self.sync_handle).clone();
+            let begun = Instant::now();
             // A sync that failed is never tried again: the kernel may have dropped the pages.
             if let Err(error) = handle.sync() {
                 error!(%error, "cannot sync the log: nothing is acknowledged any more; \
                     check the disk, then restart");
                 return Some(Ending::Failed);
             }
+            self.syncs.observe(begun.elapsed().as_micros() as u64);
             self.synced.fetch_max(flush.through.0, Ordering::Relaxed);
             handle.note_synced(flush.through);
             flush.needs_sync = false;
@@ -254,6 +261,21 @@ impl<D: Disk> Store<D> {
     /// Bytes of the write-ahead log.
     pub fn log_bytes(&self) -> u64 {
         self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How long syncs of the log took.
+    pub fn syncs(&self) -> Histogram {
+        self.syncs.read()
+    }
+
+    /// The newest entry that a checkpoint has.
+    pub fn checkpointed(&self) -> u64 {
+        self.checkpointed.load(Ordering::Relaxed)
+    }
+
+    /// The published size of each data file.
+    pub fn sizes(&self) -> Vec<u64> {
+        self.data.sizes()
     }
 
     /// Bytes free on the disk; unknown counts as plenty.

@@ -2,6 +2,8 @@
 
 mod admin;
 
+pub use admin::{Health, Snapshot};
+
 use super::config::ServerConfig;
 use super::core::{Action, Core, Now, Page, encode_page};
 use super::reception::{Reception, Turn};
@@ -55,7 +57,10 @@ pub struct Server {
     disk_floor: AtomicU64,
     room_seen_ms: AtomicU64,
     shortage_told_ms: AtomicU64,
-    malformed: AtomicU64,
+    /// By the numbers of [`wire::Malformed`].
+    malformed: [AtomicU64; wire::Malformed::ALL.len()],
+    /// Replies that the kernel did not take.
+    unsent: AtomicU64,
 }
 
 /// When the deadline thread wakes.
@@ -104,7 +109,8 @@ impl Server {
             disk_floor: AtomicU64::new(core.limits().disk_floor),
             room_seen_ms: AtomicU64::new(0),
             shortage_told_ms: AtomicU64::new(0),
-            malformed: AtomicU64::new(0),
+            malformed: Default::default(),
+            unsent: AtomicU64::new(0),
             core: Spin::new(core),
         });
         let mut scratch = Scratch::new();
@@ -139,7 +145,7 @@ impl Server {
             Err(error) if error.is_full() => warn!(%error, "no room for the last checkpoint"),
             other => other?,
         }
-        let malformed = self.malformed.load(Ordering::Relaxed);
+        let malformed = self.malformed();
         info!(malformed, "stopped");
         Ok(())
     }
@@ -225,7 +231,7 @@ impl Server {
         let request = match wire::decode_request(datagram) {
             Ok(request) => request,
             Err(why) => {
-                self.malformed.fetch_add(1, Ordering::Relaxed);
+                self.malformed[why as usize].fetch_add(1, Ordering::Relaxed);
                 debug!(%from, %why, len = datagram.len(), "dropped");
                 return;
             }
@@ -335,8 +341,12 @@ impl Server {
         status.data_dir = wire::clip(&dir.to_string_lossy(), NAME_MAX).to_owned();
         status.published_bytes = self.store.published_bytes();
         status.log_bytes = self.store.log_bytes();
-        status.counters.malformed = self.malformed.load(Ordering::Relaxed);
+        status.counters.malformed = self.malformed();
         status
+    }
+
+    fn malformed(&self) -> u64 {
+        self.malformed.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     fn send(&self, to: SocketAddr, reply: &Reply<'_>, bytes: &mut Vec<u8>) {
@@ -344,6 +354,7 @@ impl Server {
         wire::encode_reply(reply, bytes);
         if let Err(error) = self.socket.send_to(bytes, to) {
             // As good as lost on the way; the client asks again.
+            self.unsent.fetch_add(1, Ordering::Relaxed);
             debug!(%error, %to, "send");
         }
     }

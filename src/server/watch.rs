@@ -5,7 +5,7 @@
 use crate::limits::{FRESH_MS, LINGER_MS, SILENCE_GRACE_MS, TURN_MS_MAX, TURN_REPEAT_MS};
 use crate::mutant;
 use crate::protocol::{Reason, Status};
-use crate::types::{Attempt, FencingToken, LogIndex, Millis, SessionId, Stamp};
+use crate::types::{Attempt, FencingToken, LogIndex, Millis, SessionId, Stamp, Ticket};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -23,6 +23,8 @@ pub struct Contact {
     heard: Millis,
     /// By when it is to be heard again while it waits.
     ask_by: Millis,
+    /// The ticket under which it waits, and since when, in microseconds.
+    waits: Option<(Ticket, u64)>,
     /// The last entry of the log that changed something for it, and whether what it is told of
     /// that must be stable.
     pub touched: LogIndex,
@@ -127,6 +129,7 @@ impl Watch {
                 settled: None,
                 heard: now,
                 ask_by: now,
+                waits: None,
                 touched,
                 needs_stable: false,
             }
@@ -183,9 +186,21 @@ impl Watch {
     }
 
     /// A waiter was told to ask again after this many milliseconds.
-    pub fn expect(&mut self, session: SessionId, ask_again_ms: u64, now: Millis) {
+    /// `since`: its ticket and the time, if it waits.
+    pub fn expect(
+        &mut self,
+        session: SessionId,
+        ask_again_ms: u64,
+        now: Millis,
+        since: Option<(Ticket, u64)>,
+    ) {
         if let Some(contact) = self.contacts.get_mut(&session) {
             contact.ask_by = after(now, ask_again_ms);
+            if let Some((ticket, _)) = since
+                && contact.waits.is_none_or(|(known, _)| known != ticket)
+            {
+                contact.waits = since;
+            }
         }
     }
 
@@ -231,8 +246,15 @@ impl Watch {
 
     /// The lock is held by a waiter whose turn has come. Unless it was heard just now it must ask,
     /// and soon, before it is granted.
-    pub fn begin_turn(&mut self, session: SessionId, token: FencingToken, now: Millis) {
-        let heard = self.contacts.get(&session).map(|contact| contact.heard);
+    /// Returns since when it has waited, in microseconds, where that is known.
+    pub fn begin_turn(
+        &mut self,
+        session: SessionId,
+        token: FencingToken,
+        now: Millis,
+    ) -> Option<u64> {
+        let contact = self.contacts.get_mut(&session);
+        let (heard, waits) = contact.map(|one| (one.heard, one.waits.take())).unzip();
         let is_fresh = heard.is_some_and(|heard| now.0 <= heard.0 + FRESH_MS);
         let until = match heard {
             Some(_) if is_fresh || mutant::is("turn_waits_a_lease") => lease_end(now, self.lease),
@@ -243,6 +265,7 @@ impl Watch {
         let reminder = Some((after(now, TURN_REPEAT_MS), TURN_REPEAT_MS));
         self.hold = Some(Hold { session, token, until, reminder, must_ask: !is_fresh });
         self.arm_hold();
+        waits.flatten().map(|(_, since_us)| since_us)
     }
 
     /// The session was told that its turn has come, and is granted only when it asks.

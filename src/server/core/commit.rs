@@ -21,6 +21,8 @@ impl Core {
             self.follow(index, effect, now);
         }
         self.effects = effects;
+        let holder = self.machine.lock().holder.as_ref();
+        self.meter.held(holder.map(|holder| holder.token).unwrap_or_default());
         self.watch_hold(now, actions);
     }
 
@@ -38,7 +40,10 @@ impl Core {
                 self.watch.touch(session, index, is_stable);
                 let Some(state) = self.machine.session(session) else { return };
                 match state.answer {
-                    Answer::Granted(token) => self.watch.begin_hold(session, token, now.steady),
+                    Answer::Granted(token) => {
+                        self.watch.begin_hold(session, token, now.steady);
+                        self.meter.granted(None);
+                    }
                     Answer::Disconnected => self.watch.linger(session, now.steady),
                     _ => {}
                 }
@@ -46,7 +51,8 @@ impl Core {
             }
             Effect::Turn { session, token } => {
                 self.watch.touch(session, index, false);
-                self.watch.begin_turn(session, token, now.steady);
+                let since_us = self.watch.begin_turn(session, token, now.steady);
+                self.meter.granted(since_us);
                 self.repeat(session, now);
             }
             Effect::Publish(parts) => {

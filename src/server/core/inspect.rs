@@ -8,6 +8,7 @@ use super::{Action, Core, Now, direct};
 use crate::limits::READ_MAX;
 use crate::protocol::inspect::{HistoryPage, HolderView, LockPage, ServerStatus, WaiterView, What};
 use crate::protocol::{Outcome, Reply, Request};
+use crate::server::meter::Meter;
 use crate::types::{LogIndex, Millis, SessionId, Ticket};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -68,7 +69,8 @@ impl Core {
         });
     }
 
-    fn status(&self, now: Now) -> ServerStatus {
+    /// How the server is, as far as the core knows.
+    pub fn status(&self, now: Now) -> ServerStatus {
         let (lock, history) = (self.machine.lock(), self.machine.history());
         ServerStatus {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -95,7 +97,19 @@ impl Core {
         }
     }
 
+    /// What is measured.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     fn lock_page(&self, from: u64, now: Now) -> Page {
+        let (page, next) = self.lock_view(from, now, READ_MAX);
+        whole(next, &page)
+    }
+
+    /// The queue from this ticket on, as much as fits into so many bytes, and the ticket to go on
+    /// with, 0 at the end; from the beginning also the holder.
+    pub fn lock_view(&self, from: u64, now: Now, room: usize) -> (LockPage, u64) {
         let lock = self.machine.lock();
         let mut page = LockPage {
             now_ms: now.unix,
@@ -103,7 +117,7 @@ impl Core {
             holder: if from == 0 { self.holder_view(now.steady) } else { None },
             waiters: Vec::new(),
         };
-        let mut room = READ_MAX.saturating_sub(length(&page) + COUNT_GROWTH);
+        let mut room = room.saturating_sub(length(&page) + COUNT_GROWTH);
         let mut next = 0;
         for (ticket, waiter) in lock.queue_from(Ticket(from)) {
             let Some(session) = self.machine.session(waiter.session) else { continue };
@@ -121,7 +135,7 @@ impl Core {
             }
             page.waiters.push(view);
         }
-        whole(next, &page)
+        (page, next)
     }
 
     fn holder_view(&self, now: Millis) -> Option<HolderView> {
@@ -142,6 +156,13 @@ impl Core {
     }
 
     fn history_page(&self, from: u64) -> Page {
+        let (page, next) = self.history_view(from, READ_MAX);
+        whole(next, &page)
+    }
+
+    /// The records from this number on, as many as fit into so many bytes, and the number to go
+    /// on with. Not before the newest entry is stable may any of it be told.
+    pub fn history_view(&self, from: u64, room: usize) -> (HistoryPage, u64) {
         let history = self.machine.history();
         let (anchor, records) = history.from(from);
         let mut page = HistoryPage {
@@ -150,11 +171,11 @@ impl Core {
             anchor,
             records: Vec::new(),
         };
-        let mut room = READ_MAX.saturating_sub(length(&page) + COUNT_GROWTH);
+        let mut room = room.saturating_sub(length(&page) + COUNT_GROWTH);
         page.records.extend(records.take_while(|record| fits(record, &mut room)));
         // Where nothing is left, the next page begins with what is recorded next.
         let next = page.records.last().map_or(page.newest, |record| record.number) + 1;
-        whole(next, &page)
+        (page, next)
     }
 }
 

@@ -36,6 +36,11 @@ impl Core {
         &self.settings.limits
     }
 
+    /// New growth is refused for want of room on the disk.
+    pub fn is_short_of_room(&self) -> bool {
+        self.engine.is_full() || self.room < self.settings.limits.disk_floor
+    }
+
     /// The limit that the request would go beyond, if it is one that leads to a change.
     pub(super) fn over_limit(&self, request: &Request<'_>) -> Option<Reason> {
         let limits = &self.settings.limits;
@@ -61,9 +66,8 @@ impl Core {
 
     /// Whether an acquire leads to a new place in the queue.
     fn would_wait(&self, request: &Request<'_>) -> bool {
-        let session = self.machine.session(request.session);
-        let is_queued = session.is_some_and(|session| session.ticket.is_some());
-        self.machine.lock().holder.is_some() && !is_queued
+        self.machine.lock().holder.is_some()
+            && self.machine.session(request.session).is_some_and(|one| one.ticket.is_none())
     }
 
     /// The operator has changed what can be changed while the server runs.

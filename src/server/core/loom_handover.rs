@@ -9,7 +9,7 @@ use crate::protocol::ClientInfo;
 use crate::types::{FencingToken, RequestNumber, Stamp};
 use loom::sync::{Arc, Mutex};
 
-const NOW: Now = Now { steady: Millis(1), unix: Millis(1) };
+const NOW: Now = Now { steady: Millis(1), steady_us: 1_000, unix: Millis(1) };
 
 type Sent = Vec<(SessionId, RequestNumber)>;
 

@@ -27,9 +27,11 @@ impl Core {
         };
         let (number, attempt) = (session.last, session.attempt);
         if let Outcome::Queued { ask_again_ms, .. } = outcome {
-            self.watch.expect(id, ask_again_ms.into(), now.steady);
+            let since = session.ticket.map(|ticket| (ticket, now.steady_us));
+            self.watch.expect(id, ask_again_ms.into(), now.steady, since);
         }
-        self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome });
+        let asked = self.meter.asked(id);
+        self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome, asked });
     }
 
     fn queued(&self, session: &Session) -> Outcome<'static> {
@@ -45,6 +47,7 @@ impl Core {
             attempt: request.attempt,
             is_consumed: false,
             outcome,
+            asked: self.meter.asked(request.session),
         });
     }
 
@@ -59,6 +62,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let outcome = refused(status, reason);
+        self.meter.refused(status, reason);
         if self.machine.session(request.session).is_some() {
             self.watch.settle(request.session, request.attempt, (status, reason));
             self.say(request, outcome);
@@ -109,6 +113,9 @@ impl Core {
                 is_consumed: draft.is_consumed,
                 outcome,
             };
+            if let Some(asked) = draft.asked {
+                self.meter.answered(asked);
+            }
             actions.push(Action::Send { to: contact.addr, reply });
         }
     }

@@ -39,7 +39,7 @@ impl Stage {
             syncs,
             limits: Limits::default(),
         };
-        let now = Now { steady: Millis(1), unix: Millis(1) };
+        let now = Now { steady: Millis(1), steady_us: 1_000, unix: Millis(1) };
         let mut stage = Stage {
             core: Core::new(settings, machine, last, now),
             now: 1,
@@ -54,7 +54,8 @@ impl Stage {
     }
 
     fn now(&self) -> Now {
-        Now { steady: Millis(self.now), unix: Millis(1_000_000 + self.now) }
+        let steady = Millis(self.now);
+        Now { steady, steady_us: self.now * 1_000, unix: Millis(1_000_000 + self.now) }
     }
 
     fn collect(&mut self, actions: Vec<Action>) {

@@ -1,9 +1,64 @@
-//! What the server does for its operator, beside serving: settings that change while it runs.
+//! What the server does for its operator, beside serving: settings that change while it runs, and
+//! looks at itself. A look takes the core's lock for microseconds, however much there is to see.
 
-use super::Server;
-use crate::server::core::Settings;
+use super::{Scratch, Server, lock};
+use crate::json::View;
+use crate::protocol::inspect::{Record, ServerStatus};
+use crate::server::core::{Limits, Settings};
+use crate::server::meter::{Histogram, Meter};
+use crate::types::{FileId, LogIndex};
+use crate::wire::Malformed;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+/// The part of a document, in bytes, that is made in one critical section.
+const PART: usize = 4 << 10;
+/// How often, and how far apart, it is looked whether the history is stable by now.
+const LOOKS: u32 = 50;
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Everything that is measured or counted, at one moment.
+pub struct Snapshot {
+    pub addr: Option<SocketAddr>,
+    pub status: ServerStatus,
+    pub limits: Limits,
+    pub meter: Meter,
+    pub syncs: Histogram,
+    /// By the numbers of [`Malformed`].
+    pub malformed: [u64; Malformed::ALL.len()],
+    pub unsent: u64,
+    pub threads: usize,
+    pub checkpointed: u64,
+    pub health: Health,
+}
+
+/// Whether the server can do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Good,
+    /// It refuses what needs room on the disk.
+    Full,
+    /// It acknowledges nothing any more.
+    Failed,
+    Stopping,
+}
+
+/// A part of the history.
+pub struct Records {
+    pub oldest: u64,
+    pub newest: u64,
+    pub records: Vec<Record>,
+}
+
+/// The end of a data file.
+pub struct Tail {
+    pub size: u64,
+    pub bytes: Vec<u8>,
+}
 
 impl Server {
     /// Puts other settings into force.
@@ -11,5 +66,104 @@ impl Server {
         self.core.lock().handle_settings(settings);
         self.disk_floor.store(settings.limits.disk_floor, Ordering::Relaxed);
         self.look_at_room();
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let (status, limits, meter, health) = {
+            let core = self.core.lock();
+            let now = self.clock.now();
+            let health = match () {
+                () if core.engine().has_failed() => Health::Failed,
+                () if self.is_stopping.load(Ordering::Relaxed) => Health::Stopping,
+                () if core.is_short_of_room() => Health::Full,
+                () => Health::Good,
+            };
+            (core.status(now), *core.limits(), core.meter().clone(), health)
+        };
+        Snapshot {
+            addr: self.socket.local_addr().ok(),
+            status: self.complete(status),
+            limits,
+            meter,
+            syncs: self.store.syncs(),
+            malformed: std::array::from_fn(|at| self.malformed[at].load(Ordering::Relaxed)),
+            unsent: self.unsent.load(Ordering::Relaxed),
+            threads: *lock(&self.running),
+            checkpointed: self.store.checkpointed(),
+            health,
+        }
+    }
+
+    /// Who holds the lock, the first of those who wait, and how many wait in all.
+    pub fn view(&self, most: usize) -> (View, u64) {
+        let look = |from| {
+            let core = self.core.lock();
+            core.lock_view(from, self.clock.now(), PART)
+        };
+        let (first, mut next) = look(0);
+        let waiting = first.waiting;
+        let mut view = View { now_ms: first.now_ms, holder: first.holder, waiters: first.waiters };
+        while next > 0 && view.waiters.len() < most {
+            let (more, after) = look(next);
+            view.waiters.extend(more.waiters);
+            next = after;
+        }
+        view.waiters.truncate(most);
+        (view, waiting)
+    }
+
+    /// Records from this number on, or the last ones. None while they are not stable: what was
+    /// shown, no crash may take back.
+    pub fn records(self: &Arc<Self>, from: Option<u64>, most: usize) -> Option<Records> {
+        let look = |from| {
+            let core = self.core.lock();
+            (core.history_view(from, PART), core.engine().last())
+        };
+        let ((page, _), _) = look(u64::MAX);
+        let (oldest, newest) = (page.oldest, page.newest);
+        let last = (newest + 1).saturating_sub(most as u64);
+        let mut next = from.unwrap_or(last).max(oldest).max(1);
+        let (mut records, mut index) = (Vec::new(), LogIndex(0));
+        while next <= newest && records.len() < most {
+            let ((page, after), at) = look(next);
+            // What is recorded while this looks is for the next time.
+            let known = page.records.into_iter().filter(|record| record.number <= newest);
+            records.extend(known);
+            (next, index) = (after, at);
+        }
+        records.truncate(most);
+        self.is_stable(index).then_some(Records { oldest, newest, records })
+    }
+
+    /// Waits a little until the log is stable up to there. Others see to it as long as sections
+    /// end; otherwise this does.
+    fn is_stable(self: &Arc<Self>, index: LogIndex) -> bool {
+        let published = || self.core.lock().engine().marks().published >= index;
+        for look in 0..LOOKS {
+            if published() {
+                return true;
+            }
+            if look == LOOKS / 2 {
+                self.work(&mut Scratch::new(), |core, _, _| core.settle());
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        published()
+    }
+
+    /// Names and published lengths of the data files.
+    pub fn files(&self) -> Vec<(String, u64)> {
+        (0..).map(|id| FileId(id).name()).zip(self.store.sizes()).collect()
+    }
+
+    /// The last published bytes of a file, at most so many; none where there is no such file.
+    pub fn tail(&self, name: &str, most: usize) -> io::Result<Option<Tail>> {
+        let files = self.store.sizes().len() as u32;
+        let Some(file) = FileId::from_name(name.as_bytes(), files) else { return Ok(None) };
+        let mut bytes = vec![0; most];
+        let size = self.store.read(file, 0, &mut [])?.1;
+        let (read, _) = self.store.read(file, size.saturating_sub(most as u64), &mut bytes)?;
+        bytes.truncate(read.min(size as usize));
+        Ok(Some(Tail { size, bytes }))
     }
 }

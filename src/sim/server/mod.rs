@@ -294,7 +294,8 @@ impl Server {
 
     fn clock(&self, born: u64, now: u64) -> Now {
         let unix = EPOCH_MS + (now / 1000) as i64 + self.jumped_ms;
-        Now { steady: Millis((now - born) / 1000), unix: Millis(unix as u64) }
+        let steady_us = now - born;
+        Now { steady: Millis(steady_us / 1000), steady_us, unix: Millis(unix as u64) }
     }
 
     fn now(&self, context: &Context) -> Now {
