@@ -23,8 +23,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::with_lease("1s")
+    }
+
+    fn with_lease(lease: &str) -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let server = Server::start(&dir.path().join("data"), &["--lease", "1s"]);
+        let server = Server::start(&dir.path().join("data"), &["--lease", lease]);
         Bench { dir, server }
     }
 
@@ -385,9 +389,7 @@ fn a_killed_guard_takes_along_what_the_command_left_behind() {
 /// An operator's decision reaches the command soon, however long the lease is.
 #[test]
 fn a_revoked_lock_ends_its_command_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(&dir.path().join("data"), &["--lease", "60s"]);
-    let bench = Bench { dir, server };
+    let bench = Bench::with_lease("60s");
     let mut first = bench.hold(bench.lock(&["sh", "-c", &bench.marking()]));
     let mut operator = Connection::connect(&bench.server.addr().to_string()).unwrap();
     let mut token = None;
@@ -427,7 +429,7 @@ fn no_server_is_told_from_no_lock() {
 /// In a terminal: Ctrl-C reaches the command alone, Ctrl-Z stops the job and fg goes on with it.
 #[test]
 fn a_terminal_works_as_without_the_lock() {
-    let bench = Bench::new();
+    let bench = Bench::with_lease("20s");
     let test = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/lock_terminal.py");
     let output = hermetic(Command::new("python3"))
         .arg(test)

@@ -2,12 +2,13 @@
 
 use super::connect::{Purpose, ServerArgs};
 use super::exit::{Exit, Failure};
+use super::output::copy_part;
+use super::progress::Progress;
 use crate::client::Error;
 use clap::Args;
+use std::fs::File;
 use std::io::{self, Write};
-
-/// Bytes asked for between two writes.
-const CHUNK: usize = 64 << 10;
+use std::os::fd::AsFd;
 
 /// Print what a file of the server holds
 ///
@@ -30,28 +31,38 @@ pub struct CatArgs {
 pub fn run(args: CatArgs) -> anyhow::Result<()> {
     let server = args.server.find()?;
     let mut connection = server.connect(Purpose::Look)?;
-    let mut out = io::stdout().lock();
-    let mut buffer = vec![0; CHUNK];
-    let (mut offset, mut left) = (args.offset, args.length.unwrap_or(u64::MAX));
-    while left > 0 {
-        let room = left.min(CHUNK as u64) as usize;
-        let read = match connection.read(&args.file, offset, &mut buffer[..room]) {
-            Ok(read) => read,
-            Err(Error::FileNotFound) => {
-                let why = format!("the server has no file {}; baton files lists them", args.file);
-                return Err(Failure::new(Exit::NoInput, why).into());
-            }
-            Err(error) => return Err(server.failure(error)),
-        };
-        out.write_all(&buffer[..read])?;
-        if read < room {
-            break;
+    let explain = |error| match error {
+        Error::FileNotFound => {
+            let why = format!("the server has no file {}; baton files lists them", args.file);
+            Failure::new(Exit::NoInput, why).into()
         }
-        offset += read as u64;
-        left -= read as u64;
-    }
+        error => server.failure(error),
+    };
+    let length = args.length.unwrap_or(u64::MAX);
+    let mut out = io::stdout().lock();
+    // Where the bytes go to a file, the terminal is free to show how far it is.
+    let mut progress = match is_regular_file(&out) {
+        false => Progress::none(),
+        true => {
+            let whole = connection.file_length(&args.file).map_err(explain)?;
+            Progress::new(Some(whole.saturating_sub(args.offset).min(length)), "printed")
+        }
+    };
+    let part = (args.offset, length);
+    let advance = |bytes| progress.advance(bytes);
+    copy_part(&mut connection, &args.file, part, &mut out, advance).map_err(|error| match error
+        .downcast::<Error>(
+    ) {
+        Ok(error) => explain(error),
+        Err(error) => error,
+    })?;
     out.flush()?;
     // What was read stays right whether or not the session ends in an orderly way.
     let _ = connection.close();
     Ok(())
+}
+
+fn is_regular_file(out: &impl AsFd) -> bool {
+    let file = out.as_fd().try_clone_to_owned().map(File::from);
+    file.and_then(|file| file.metadata()).is_ok_and(|metadata| metadata.is_file())
 }

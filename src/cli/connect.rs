@@ -58,6 +58,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// The server of that name.
+    pub fn named(address: String) -> Server {
+        Server { address }
+    }
+
     /// As it was named.
     pub fn address(&self) -> &str {
         &self.address

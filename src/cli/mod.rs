@@ -15,6 +15,8 @@ mod output;
 mod progress;
 mod proxy;
 mod revoke;
+mod seconds;
+mod shell;
 mod show;
 mod sim;
 mod status;
@@ -50,6 +52,7 @@ enum Command {
     Lock(lock::LockArgs),
     Proxy(proxy::ProxyArgs),
     Revoke(revoke::RevokeArgs),
+    Shell(shell::ShellArgs),
     Status(status::StatusArgs),
     Tail(tail::TailArgs),
     Wal(wal::WalArgs),
@@ -86,6 +89,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Files(args) => files::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Sim(args) => sim::run(args),
+        Command::Shell(args) => return shell::run(args),
         Command::Man(args) => manual::run(args),
     };
     done.map(|()| ExitCode::SUCCESS)

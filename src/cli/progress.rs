@@ -12,7 +12,7 @@ impl Progress {
     /// `total` is the number of bytes to be done, where it is known.
     pub(super) fn new(total: Option<u64>, done: &'static str) -> Progress {
         if !std::io::stderr().is_terminal() {
-            return Progress { bar: ProgressBar::hidden() };
+            return Progress::none();
         }
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
         let template = match total {
@@ -24,6 +24,11 @@ impl Progress {
         }
         bar.set_message(done);
         Progress { bar }
+    }
+
+    /// Shows nothing.
+    pub(super) fn none() -> Progress {
+        Progress { bar: ProgressBar::hidden() }
     }
 
     pub(super) fn advance(&mut self, bytes: u64) {

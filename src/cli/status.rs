@@ -23,8 +23,13 @@ pub fn run(args: StatusArgs) -> anyhow::Result<()> {
     if args.show.json {
         return print_json(&json::status(&addr, &status));
     }
+    print(&addr, &status)
+}
+
+/// Shows it to a person.
+pub fn print(addr: &str, status: &ServerStatus) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    for (what, text) in lines(&addr, &status) {
+    for (what, text) in lines(addr, status) {
         writeln!(out, "{what:<11}{text}")?;
     }
     Ok(())

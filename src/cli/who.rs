@@ -23,6 +23,11 @@ pub fn run(args: WhoArgs) -> anyhow::Result<()> {
     if args.show.json {
         return print_json(&json::who(&view));
     }
+    print(&view)
+}
+
+/// Shows it to a person.
+pub fn print(view: &View) -> anyhow::Result<()> {
     let Some(holder) = &view.holder else {
         println!("The lock is free.");
         return Ok(());

@@ -3,22 +3,15 @@
 The one argument is the program baton; BATON_SERVER says where the server is.
 """
 
-import os
-import pty
-import select
 import sys
-import time
+
+from terminal import Terminal
 
 BATON = sys.argv[1]
-PATIENCE_S = 20
 
 
 def main() -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(PS1="READY ", TERM="dumb")
-        os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
-    shell = Shell(terminal)
+    shell = Terminal("bash", "--norc", "--noprofile", "-i", PS1="READY ", TERM="dumb")
     shell.expect("READY")
 
     shell.type(f"{BATON} lock sh -c 'echo up; read line; echo got-$line'\n")
@@ -42,27 +35,7 @@ def main() -> None:
     shell.expect("line-again")
 
     shell.type("exit\n")
-    os.waitpid(pid, 0)
-
-
-class Shell:
-    def __init__(self, terminal: int) -> None:
-        self.terminal = terminal
-        self.seen = ""
-
-    def type(self, keys: str) -> None:
-        os.write(self.terminal, keys.encode())
-
-    def expect(self, text: str) -> None:
-        """Wait until the text has appeared, and forget what came before it."""
-        deadline = time.monotonic() + PATIENCE_S
-        while text not in self.seen:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.terminal], [], [], left)[0]:
-                print(f"no {text!r} in:\n{self.seen}")
-                sys.exit(1)
-            self.seen += os.read(self.terminal, 4096).decode(errors="replace")
-        self.seen = self.seen.partition(text)[2]
+    shell.wait()
 
 
 main()

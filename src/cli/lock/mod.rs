@@ -29,6 +29,7 @@ mod watch;
 
 use super::connect::{Server, ServerArgs};
 use super::exit::{Exit, Failure};
+use super::seconds::Seconds;
 use crate::sys::fork_running;
 use end::End;
 use front::Front;
@@ -41,7 +42,6 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
-use std::str::FromStr;
 use std::time::Duration;
 
 /// Run a command while holding the lock: flock(1) across machines
@@ -95,21 +95,6 @@ const EXIT_HELP: &str = "Exit codes: that of the command; 128 and its number if 
     1 (or that of -E) the lock was not free; 64 wrong usage; 69 no server reached; 71 the system \
     refused something; 75 the lease could not be kept, and the command was ended or the lock lost \
     before it ended; 126 or 127 the command cannot be executed or does not exist.";
-
-/// A time in seconds, perhaps a fraction.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Seconds(Duration);
-
-impl FromStr for Seconds {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Seconds, String> {
-        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let seconds = text.parse().ok().filter(|_| is_plain);
-        let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        time.map(Seconds).ok_or_else(|| "not a number of seconds such as 10 or 0.5".into())
-    }
-}
 
 impl LockArgs {
     /// Whether the lock is to be had at once or not at all.
