@@ -8,6 +8,7 @@ use super::exchange::{Config, Exchange};
 use super::guard::Guard;
 use super::lease::LeaseView;
 use super::options::{Options, resolve};
+use super::pace::{Kind, Pace};
 use super::process::{describe, random};
 use super::socket::Socket;
 use crate::limits::{DATAGRAM_MAX, READ_MAX};
@@ -53,6 +54,7 @@ pub struct Connection {
     socket: Option<Arc<Socket>>,
     wait: Arc<Wait>,
     process: u32,
+    pace: Pace,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
     message: Cow<'static, str>,
@@ -98,6 +100,7 @@ impl Connection {
             socket: Some(Arc::new(socket)),
             wait: Arc::default(),
             process: std::process::id(),
+            pace: Pace::default(),
             outgoing: Vec::with_capacity(DATAGRAM_MAX),
             // One byte more than a datagram may have, so that a longer one is recognised.
             incoming: vec![0; DATAGRAM_MAX + 1],
@@ -307,13 +310,13 @@ impl Connection {
         let result = match &self.socket {
             None => Err(Error::NotOpen),
             Some(socket) => {
-                self.exchange.begin(call, now_us());
-                drive(
-                    &mut self.exchange,
-                    (socket, &self.wait),
-                    &mut self.outgoing,
-                    &mut self.incoming,
-                )
+                let (kind, begun) = (Kind::of(&call), now_us());
+                self.exchange.begin(call, begun);
+                let buffers = (&mut self.outgoing, &mut self.incoming[..]);
+                let is_quick = self.pace.is_quick(kind, socket.spin_us());
+                let result = drive(&mut self.exchange, (socket, &self.wait), buffers, is_quick);
+                self.pace.note(kind, now_us() - begun);
+                result
             }
         };
         if let Err(Error::System(_)) = &result {
@@ -356,8 +359,8 @@ impl Drop for Connection {
 fn drive(
     exchange: &mut Exchange,
     (socket, wait): (&Socket, &Wait),
-    outgoing: &mut Vec<u8>,
-    incoming: &mut [u8],
+    (outgoing, incoming): (&mut Vec<u8>, &mut [u8]),
+    is_quick: bool,
 ) -> Result<Answer, Error> {
     loop {
         if wait.is_cancelled() {
@@ -371,7 +374,7 @@ fn drive(
         }
         // A call that has not ended has a time at which it gives up.
         let until_us = exchange.poll_timeout().unwrap_or(0);
-        let mut received = socket.receive_until(until_us, incoming)?;
+        let mut received = socket.receive_until(until_us, incoming, is_quick)?;
         for _ in 0..RECEIVE_BATCH {
             let Some((len, from)) = received else { break };
             exchange.handle_datagram(now_us(), from, &incoming[..len]);

@@ -17,6 +17,7 @@ mod lease;
 mod model;
 mod operator;
 mod options;
+mod pace;
 mod process;
 mod rtt;
 mod socket;

@@ -87,16 +87,24 @@ impl Socket {
         }
     }
 
-    /// Waits for a datagram until `until_us`: a moment without blocking, because waking a thread
-    /// takes several times as long as the whole round trip on one machine, then blocked.
+    /// How long a quick wait looks for a datagram without blocking.
+    pub(crate) fn spin_us(&self) -> u64 {
+        self.spin_us
+    }
+
+    /// Waits for a datagram until `until_us`: when it should be quick for a moment without
+    /// blocking, because waking a thread takes several times as long as the whole round trip on
+    /// one machine; then blocked.
     pub(crate) fn receive_until(
         &self,
         until_us: u64,
         buffer: &mut [u8],
+        is_quick: bool,
     ) -> io::Result<Option<(usize, SocketAddrV4)>> {
         let started = now_us();
         let mut now = started;
-        while now < until_us.min(started + self.spin_us) {
+        let spin_us = if is_quick { self.spin_us } else { 0 };
+        while now < until_us.min(started + spin_us) {
             if let Some(received) = self.receive(buffer)? {
                 return Ok(Some(received));
             }
