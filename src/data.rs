@@ -1,8 +1,8 @@
 //! The data files: `file_0`, `file_1`, … with exactly the published bytes.
 //!
 //! The write-ahead log is the truth and these are its fruit: they are written after the log and
-//! synced only for checkpoints, which record their sizes. Recovery cuts them to the recorded sizes
-//! and publishes again what the log has after the checkpoint.
+//! synced only for checkpoints, which record their sizes. Recovery publishes again behind the
+//! recorded sizes what the log has after the checkpoint, and cuts them there.
 
 use crate::disk::{Disk, DiskFile};
 use crate::mutant;
@@ -76,25 +76,19 @@ impl<D: Disk> DataFiles<D> {
         self.files.get(file.0 as usize).map_or(0, DataFile::size)
     }
 
-    /// Cuts each file to the size that a checkpoint recorded. If one is shorter, none is changed.
-    pub fn cut(&self, sizes: &[u64]) -> Result<(), Error> {
+    /// Begins to publish again behind the sizes that a checkpoint recorded. If a file is shorter
+    /// than that, none is changed.
+    pub fn restore(&self, sizes: Vec<u64>) -> Result<Restore<'_, D>, Error> {
         if sizes.len() != self.files.len() {
             return Err(Error::Count { recorded: sizes.len(), open: self.files.len() });
         }
-        for (id, (file, &recorded)) in self.files.iter().zip(sizes).enumerate() {
+        for (id, (file, &recorded)) in self.files.iter().zip(&sizes).enumerate() {
             let found = file.size();
             if found < recorded {
                 return Err(Error::Short { path: self.path(id), recorded, found });
             }
         }
-        for (id, (file, &recorded)) in self.files.iter().zip(sizes).enumerate() {
-            if file.size() > recorded {
-                file.file.set_size(recorded).map_err(Error::io(&self.path(id), "cut"))?;
-                file.is_changed.store(true, Ordering::Relaxed);
-                file.size.store(recorded, Ordering::Release);
-            }
-        }
-        Ok(())
+        Ok(Restore { data: self, sizes, file: FileId(0), bytes: Vec::new() })
     }
 
     /// Appends to what is published. After an error nothing has advanced: the same bytes go to
@@ -156,6 +150,58 @@ impl<D: Disk> DataFiles<D> {
         self.dir.join(FileId(id as u32).name())
     }
 }
+
+/// Publishes again in recovery: few large writes, and nothing is cut before the whole log has been
+/// read, so that one that turns out to be damaged takes nothing away.
+pub struct Restore<'a, D: Disk> {
+    data: &'a DataFiles<D>,
+    /// How far each file is published, `bytes` included.
+    sizes: Vec<u64>,
+    /// What is not written yet goes to the end of this file.
+    file: FileId,
+    bytes: Vec<u8>,
+}
+
+impl<D: Disk> Restore<'_, D> {
+    /// Appends to what is published.
+    pub fn publish(&mut self, file: FileId, bytes: &[u8]) -> io::Result<()> {
+        self.data.file(file)?;
+        if file != self.file || self.bytes.len() + bytes.len() > RESTORED_AT_ONCE {
+            self.write()?;
+            self.file = file;
+        }
+        self.bytes.extend_from_slice(bytes);
+        self.sizes[file.0 as usize] += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes what is left, and cuts from the files what is not published.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.write().map_err(Error::io(&self.data.path(self.file.0 as usize), "write"))?;
+        for (id, (file, &size)) in self.data.files.iter().zip(&self.sizes).enumerate() {
+            if file.size() > size {
+                file.file.set_size(size).map_err(Error::io(&self.data.path(id), "cut"))?;
+                file.is_changed.store(true, Ordering::Relaxed);
+            }
+            file.size.store(size, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if !self.bytes.is_empty() {
+            let file = self.data.file(self.file)?;
+            let start = self.sizes[self.file.0 as usize] - self.bytes.len() as u64;
+            file.is_changed.store(true, Ordering::Relaxed);
+            file.file.write_at(&self.bytes, start)?;
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Bytes gathered for one write in recovery.
+const RESTORED_AT_ONCE: usize = 1 << 20;
 
 impl<F> DataFile<F> {
     fn size(&self) -> u64 {

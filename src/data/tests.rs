@@ -46,9 +46,30 @@ fn recovery_cuts_files_to_their_recorded_sizes() {
     let dir = tempfile::tempdir().unwrap();
     let files = DataFiles::open(&RealDisk, dir.path(), 2).unwrap();
     files.publish(FileId(0), b"recorded, not recorded").unwrap();
-    files.cut(&[8, 0]).unwrap();
+    files.restore(vec![8, 0]).unwrap().finish().unwrap();
     files.publish(FileId(0), b"!").unwrap();
     assert_eq!(fs::read(dir.path().join("file_0")).unwrap(), b"recorded!");
+}
+
+#[test]
+fn recovery_publishes_again_behind_the_recorded_sizes() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = DataFiles::open(&RealDisk, dir.path(), 3).unwrap();
+    files.publish(FileId(0), b"kept lost, never published at all").unwrap();
+    files.publish(FileId(2), b"never published").unwrap();
+    let mut restore = files.restore(vec![5, 0, 0]).unwrap();
+    for (file, bytes) in [(0, "a"), (0, "b"), (1, "x"), (0, "c"), (1, "y"), (1, "z")] {
+        restore.publish(FileId(file), bytes.as_bytes()).unwrap();
+    }
+    assert!(restore.publish(FileId(3), b"x").is_err());
+    let large = vec![b'-'; 2 * RESTORED_AT_ONCE];
+    restore.publish(FileId(1), &large).unwrap();
+    restore.finish().unwrap();
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    assert_eq!(read("file_0"), b"kept abc");
+    assert_eq!(read("file_1"), [b"xyz".to_vec(), large].concat());
+    assert_eq!(read("file_2"), b"");
+    assert_eq!(files.sizes(), [8, 3 + 2 * RESTORED_AT_ONCE as u64, 0]);
 }
 
 #[test]
@@ -57,10 +78,10 @@ fn a_file_shorter_than_recorded_is_damage_and_nothing_is_cut() {
     let files = DataFiles::open(&RealDisk, dir.path(), 2).unwrap();
     files.publish(FileId(0), b"0123456789").unwrap();
     files.publish(FileId(1), b"0123").unwrap();
-    let message = files.cut(&[5, 6]).unwrap_err().to_string();
+    let message = files.restore(vec![5, 6]).err().unwrap().to_string();
     assert!(message.contains("file_1 has 4 bytes, but 6 were published"), "{message}");
     assert_eq!(files.sizes(), [10, 4]);
-    assert!(matches!(files.cut(&[5]), Err(Error::Count { recorded: 1, open: 2 })));
+    assert!(matches!(files.restore(vec![5]), Err(Error::Count { recorded: 1, open: 2 })));
 }
 
 #[test]
@@ -103,7 +124,7 @@ fn synced_bytes_survive_a_power_loss_and_new_files_do_too() {
     for seed in 0..50 {
         let after = disk.after_power_loss(seed);
         let files = DataFiles::open(&after, Path::new("/d"), 2).unwrap();
-        files.cut(&[3000, 0]).unwrap();
+        files.restore(vec![3000, 0]).unwrap().finish().unwrap();
         assert_eq!(after.read_file(Path::new("/d/file_0")).unwrap(), [7; 3000]);
     }
 }

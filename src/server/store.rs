@@ -120,7 +120,8 @@ impl OpenError {
     pub fn is_full(&self) -> bool {
         match self {
             OpenError::Io { source, .. } => is_full(source),
-            OpenError::Wal(wal::Error::Io { source, .. }) => is_full(source),
+            OpenError::Wal(wal::Error::Io { source, .. })
+            | OpenError::Data(data::Error::Io { source, .. }) => is_full(source),
             _ => false,
         }
     }
@@ -144,11 +145,8 @@ impl<D: Disk> Store<D> {
         }
         let data = DataFiles::open(&disk, dir, files)?;
         state.sizes.resize(files as usize, 0);
-        // A damaged log must be found before anything is cut that it could not bring back.
-        wal::check(&disk, &private, &mut |_, _| Ok(()))?;
-        if !mutant::is("files_not_cut") {
-            data.cut(&state.sizes)?;
-        }
+        let sizes = if mutant::is("files_not_cut") { data.sizes() } else { state.sizes };
+        let mut restore = data.restore(sizes)?;
         let mut machine = state.machine;
         let mut effects = Vec::new();
         let (writer, found) = wal::recover(&disk, &private, options, after, &mut |_, payload| {
@@ -156,7 +154,7 @@ impl<D: Disk> Store<D> {
             for effect in effects.drain(..) {
                 if let Effect::Publish(parts) = effect {
                     for part in parts {
-                        data.publish(part.file, &part.data).map_err(|error| {
+                        restore.publish(part.file, &part.data).map_err(|error| {
                             format!("cannot write {}: {error}", part.file.name())
                         })?;
                     }
@@ -164,6 +162,7 @@ impl<D: Disk> Store<D> {
             }
             Ok(())
         })?;
+        restore.finish()?;
         if let Some(torn) = &found.torn {
             warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes,
                 "dropped the torn end of the log: it was never acknowledged as stable");
