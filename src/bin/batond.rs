@@ -46,13 +46,17 @@ fn main() -> ExitCode {
 
 /// What a service manager or a script can tell from the exit code.
 fn exit_for(error: &server::Error) -> Exit {
-    use server::{Error, OpenError};
+    use server::{Error, MemberError, OpenError};
     match error {
-        Error::Listen { .. } | Error::Http { .. } => Exit::Unavailable,
+        Error::Listen { .. } | Error::Http { .. } | Error::Peers { .. } => Exit::Unavailable,
+        Error::Cluster(_) => Exit::Config,
         Error::Open(OpenError::Busy(_)) => Exit::Temporary,
         Error::Open(OpenError::Foreign(_) | OpenError::Fewer { .. }) => Exit::Config,
         Error::Open(OpenError::Io { .. }) => Exit::InputOutput,
         Error::Open(OpenError::Wal(baton::wal::Error::Io { .. })) => Exit::InputOutput,
+        Error::Open(OpenError::Member(
+            MemberError::OfCluster { .. } | MemberError::OfAnother { .. } | MemberError::OfSolo(_),
+        )) => Exit::Config,
         Error::Open(_) => Exit::Data,
         Error::Unsettled => Exit::InputOutput,
         Error::System { .. } => Exit::System,

@@ -2,6 +2,7 @@
 //! order of precedence. One setting has one name: `--session-ttl`, `BATON_SESSION_TTL` and the
 //! file's `session-ttl` take the same text and check it alike.
 
+use super::cluster::settings::{self, Servers};
 use crate::limits::{
     DISK_FLOOR_DEFAULT, FILES_DEFAULT, FILES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN,
     SECTION_LIMIT_DEFAULT, SECTION_LIMIT_MAX, SESSION_LIMIT_DEFAULT, SESSION_TTL_MS_DEFAULT,
@@ -13,6 +14,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use std::ffi::OsString;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use toml::de::{DeTable, DeValue};
 use tracing::level_filters::LevelFilter;
 
@@ -104,6 +106,26 @@ pub struct ServerConfig {
     #[arg(long, env = "BATON_SPIN_US", value_name = "MICROSECONDS", default_value_t = SPIN_US_DEFAULT)]
     #[arg(value_parser = spin_us)]
     pub spin_us: u64,
+
+    /// The number of this server in its cluster, or none for a server of its own
+    #[arg(long, env = "BATON_NODE", value_name = "NUMBER", default_value = "none")]
+    #[arg(value_parser = node)]
+    pub node: std::option::Option<u64>,
+
+    /// All servers of the cluster, the same for each: where they reach each other, by TCP. Three or
+    /// five; what a majority has outlives the rest
+    #[arg(long, env = "BATON_CLUSTER", value_name = "NUMBER=HOST:PORT,…", default_value = "none")]
+    pub cluster: Servers,
+
+    /// Address and TCP port for the other servers, or none for that in --cluster
+    #[arg(long, env = "BATON_PEER_LISTEN", value_name = "ADDR:PORT", default_value = "none")]
+    #[arg(value_parser = http)]
+    pub peer_listen: std::option::Option<SocketAddr>,
+
+    /// Address and UDP port that clients of the cluster are told, or none for that of --listen
+    #[arg(long, env = "BATON_ADVERTISE", value_name = "ADDR:PORT", default_value = "none")]
+    #[arg(value_parser = advertise)]
+    pub advertise: std::option::Option<SocketAddrV4>,
 
     /// TOML file with any of these settings, named like the flags: lease = "10s". Read again on
     /// SIGHUP, for what can change while the server runs
@@ -268,8 +290,12 @@ const SETTINGS: &[Setting] = &[
     setting!("waiter-limit", waiter_limit, count, text_of, true),
     setting!("data-limit", data_limit, data_limit, size_of, true),
     setting!("disk-floor", disk_floor, disk_floor, size_of, true),
-    setting!("http", http, http, http_of, false),
+    setting!("http", http, http, none_or, false),
     setting!("spin-us", spin_us, spin_us, text_of, false),
+    setting!("node", node, node, none_or, false),
+    setting!("cluster", cluster, Servers::from_str, text_of, false),
+    setting!("peer-listen", peer_listen, http, none_or, false),
+    setting!("advertise", advertise, advertise, none_or, false),
     setting!("trace", trace, trace, text_of, true),
 ];
 
@@ -292,8 +318,8 @@ fn durability_of(durability: &Durability) -> String {
     }
 }
 
-fn http_of(http: &Option<SocketAddr>) -> String {
-    http.map_or_else(|| "none".into(), |addr| addr.to_string())
+fn none_or<T: ToString>(value: &Option<T>) -> String {
+    value.as_ref().map_or_else(|| "none".into(), T::to_string)
 }
 
 fn listen(text: &str) -> Result<SocketAddrV4, String> {
@@ -378,6 +404,17 @@ fn http(text: &str) -> Result<Option<SocketAddr>, String> {
     }
     let addr = text.parse().map(Some);
     addr.map_err(|_| "expected an address and a port (as in 127.0.0.1:10080), or none".into())
+}
+
+fn node(text: &str) -> Result<Option<u64>, String> {
+    if text.eq_ignore_ascii_case("none") { Ok(None) } else { settings::node(text).map(Some) }
+}
+
+fn advertise(text: &str) -> Result<Option<SocketAddrV4>, String> {
+    match text.eq_ignore_ascii_case("none") {
+        true => Ok(None),
+        false => listen(text).map(Some).map_err(|why| format!("{why}, or none")),
+    }
 }
 
 fn unknown_key(name: &str) -> String {

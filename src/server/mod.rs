@@ -6,6 +6,7 @@
 //! syncs the log, for everybody who waits for that.
 
 mod checkpoint;
+pub mod cluster;
 pub mod config;
 pub mod core;
 mod early;
@@ -21,8 +22,11 @@ mod watch;
 pub use checkpoint::Checkpointing;
 pub use config::ServerConfig;
 pub use service::Operator;
+pub use store::member::MemberError;
 pub use store::{OpenError, PRIVATE_DIR, State, Store};
 
+use self::cluster::Peers;
+use self::cluster::settings::Place;
 use self::core::{Core, Limits, Now, Settings};
 use self::service::Signals;
 use crate::disk::RealDisk;
@@ -30,9 +34,12 @@ use crate::types::Millis;
 use crate::wal;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use store::member::Identity;
 use threads::Server;
+use threads::member::Start;
 use tracing::info;
 
 /// Why a server could not start or go on.
@@ -42,6 +49,10 @@ pub enum Error {
     Listen { addr: std::net::SocketAddrV4, source: io::Error },
     #[error("cannot listen on {addr} for HTTP: {source}{}", listen_hint(source))]
     Http { addr: SocketAddr, source: io::Error },
+    #[error("cannot listen for the other servers on {addr}: {source}{}", listen_hint(source))]
+    Peers { addr: std::net::SocketAddr, source: io::Error },
+    #[error("{0}")]
+    Cluster(String),
     #[error("cannot use the data directory: {0}")]
     Open(#[from] OpenError),
     #[error("the log could not be written while stopping: restart to recover")]
@@ -65,6 +76,7 @@ fn listen_hint(source: &io::Error) -> &'static str {
 /// the signals are blocked in it and in all threads that it starts.
 pub fn run(config: &ServerConfig, operator: &Operator<'_>) -> Result<(), Error> {
     let system = |what| move |source: io::Error| Error::System { what, source };
+    let place = config.place().map_err(Error::Cluster)?;
     let signals = Signals::block().map_err(system("cannot block signals"))?;
 
     let socket = UdpSocket::bind(config.listen)
@@ -72,15 +84,13 @@ pub fn run(config: &ServerConfig, operator: &Operator<'_>) -> Result<(), Error> 
     let addr = socket.local_addr().map_err(system("cannot ask for the address"))?;
     let _dir_lock = store::lock_dir(&config.data)?;
     let options = wal::Options { salt: random(), ..wal::Options::default() };
-    let (store, found) = Store::open(RealDisk, &config.data, config.files, &options)?;
-    let clock = Clock::start();
-    let mut core = Core::new(config.settings(), found.machine, found.last, clock.now());
-    core.handle_published(store.published_bytes());
     let listen_http =
         |addr| http::Endpoint::bind(addr).map_err(|source| Error::Http { addr, source });
     let endpoint = config.http.map(listen_http).transpose()?;
-    let server = Server::start(socket, store, core, clock, config)
-        .map_err(system("cannot start threads"))?;
+    let server = match place {
+        Some(place) => start_member(socket, &options, place, config)?,
+        None => start_alone(socket, &options, config)?,
+    };
 
     if let Some(endpoint) = endpoint {
         info!(addr = %endpoint.addr(), "http");
@@ -95,7 +105,58 @@ pub fn run(config: &ServerConfig, operator: &Operator<'_>) -> Result<(), Error> 
     server.stop().and(served)
 }
 
+fn start_alone(
+    socket: UdpSocket,
+    options: &wal::Options,
+    config: &ServerConfig,
+) -> Result<Arc<Server>, Error> {
+    if let Some(found) = store::member::identity(&config.data)? {
+        let dir = config.data.clone();
+        return Err(OpenError::from(MemberError::OfCluster { dir, found }).into());
+    }
+    let (store, found) = Store::open(RealDisk, &config.data, config.files, options)?;
+    let clock = Clock::start();
+    let mut core = Core::new(config.settings(), found.machine, found.last, clock.now());
+    core.handle_published(store.published_bytes());
+    Server::start(socket, store, core, clock, config)
+        .map_err(|source| Error::System { what: "cannot start threads", source })
+}
+
+fn start_member(
+    socket: UdpSocket,
+    options: &wal::Options,
+    place: Place,
+    config: &ServerConfig,
+) -> Result<Arc<Server>, Error> {
+    let system = |what| move |source: io::Error| Error::System { what, source };
+    let addr = place.peer_listen;
+    let listener = TcpListener::bind(addr).map_err(|source| Error::Peers { addr, source })?;
+    let bound = socket.local_addr().map_err(system("cannot ask for the address"))?;
+    let SocketAddr::V4(bound) = bound else {
+        return Err(Error::Cluster("the address to listen on is not IPv4".into()));
+    };
+    let options = wal::Options { segment_max: MEMBER_SEGMENT_MAX, ..options.clone() };
+    let own = Identity { node: place.id, cluster: place.cluster };
+    let founders = place.servers.ids();
+    let (store, member) = Store::open_member(&config.data, config.files, &options, own, &founders)?;
+    let (id, clients) = (place.id, place.client_addr(bound));
+    info!(node = id, cluster = %place.servers, %clients, "a member of a cluster");
+    let start = Start { id, member, peers: Peers::new(place, clients), listener, seed: random() };
+    Server::start_member(socket, store, Clock::start(), config, start)
+        .map_err(system("cannot start threads"))
+}
+
+/// Segments of a member's journal are closed at this size: what they hold is in memory too, as far
+/// as it is not applied and kept.
+const MEMBER_SEGMENT_MAX: u64 = 16 << 20;
+
 impl ServerConfig {
+    /// This server's place in a cluster, if it is to have one.
+    fn place(&self) -> Result<Option<Place>, String> {
+        let is_synced = self.durability == config::Durability::Sync;
+        Place::new(self.node, &self.cluster, self.peer_listen, self.advertise, is_synced)
+    }
+
     fn settings(&self) -> Settings {
         Settings {
             lease_ms: self.lease_ms,

@@ -7,6 +7,8 @@
 //! DIR/.baton/wal-*.log         the entries after it
 //! ```
 
+pub mod member;
+
 use crate::data::{self, DataFiles};
 use crate::disk::{Disk, RealDisk};
 use crate::engine::solo::{self, Ending, Flush};
@@ -45,6 +47,8 @@ pub enum OpenError {
         least --files {has}"
     )]
     Fewer { dir: PathBuf, has: u32, asked: u32 },
+    #[error(transparent)]
+    Member(#[from] member::MemberError),
     #[error(transparent)]
     Wal(#[from] wal::Error),
     #[error(transparent)]
@@ -121,7 +125,10 @@ impl OpenError {
         match self {
             OpenError::Io { source, .. } => is_full(source),
             OpenError::Wal(wal::Error::Io { source, .. })
-            | OpenError::Data(data::Error::Io { source, .. }) => is_full(source),
+            | OpenError::Data(data::Error::Io { source, .. })
+            | OpenError::Member(member::MemberError::Recover(
+                crate::engine::cluster::recover::Error::Wal(wal::Error::Io { source, .. }),
+            )) => is_full(source),
             _ => false,
         }
     }

@@ -1,9 +1,11 @@
 //! One OS thread per request: threads that take turns at the socket, one that keeps the deadlines.
 
 mod admin;
+pub mod member;
 
 pub use admin::{Health, Snapshot};
 
+use super::cluster::Cluster;
 use super::config::ServerConfig;
 use super::core::{Action, Core, Now, Page, encode_page};
 use super::reception::{Reception, Turn};
@@ -41,6 +43,8 @@ const SHORTAGE_EVERY_MS: u64 = 10_000;
 const LONGEST_WAIT_MS: u64 = 3_600_000;
 
 pub struct Server {
+    /// None: this server is on its own.
+    cluster: Option<Cluster>,
     socket: UdpSocket,
     store: Store,
     core: Spin<Core>,
@@ -72,7 +76,7 @@ struct Alarm {
 }
 
 /// Buffers that a thread keeps from one request to the next.
-struct Scratch {
+pub(super) struct Scratch {
     actions: Vec<Action>,
     bytes: Vec<u8>,
     /// This thread's turn to receive, while it has it.
@@ -88,10 +92,30 @@ impl Server {
         clock: Clock,
         config: &ServerConfig,
     ) -> io::Result<Arc<Self>> {
+        let server = Server::around(socket, store, core, clock, config, None);
+        let mut scratch = Scratch::new();
+        server.look_at_room();
+        server.work(&mut scratch, |core, now, actions| core.boot(config.files, now, actions));
+        // No session or token of this start may be seen before its epoch is stable.
+        server.settle(&mut scratch)?;
+        server.core.lock().open(server.clock.now());
+        server.serve_clients()?;
+        Ok(server)
+    }
+
+    fn around(
+        socket: UdpSocket,
+        store: Store,
+        core: Core,
+        clock: Clock,
+        config: &ServerConfig,
+        cluster: Option<Cluster>,
+    ) -> Arc<Self> {
         if let Err(error) = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER) {
             debug!(%error, "the kernel keeps its default receive buffer");
         }
-        let server = Arc::new(Server {
+        Arc::new(Server {
+            cluster,
             socket,
             store,
             clock,
@@ -112,31 +136,36 @@ impl Server {
             malformed: Default::default(),
             unsent: AtomicU64::new(0),
             core: Spin::new(core),
-        });
-        let mut scratch = Scratch::new();
-        server.look_at_room();
-        server.work(&mut scratch, |core, now, actions| core.boot(config.files, now, actions));
-        // No session or token of this start may be seen before its epoch is stable.
-        server.settle(&mut scratch)?;
-        server.core.lock().open(server.clock.now());
-        server.spawn("deadlines", Self::keep_deadlines)?;
-        server.reception.starts();
-        server.spawn("request", Self::receive)?;
-        Ok(server)
+        })
+    }
+
+    fn serve_clients(self: &Arc<Self>) -> io::Result<()> {
+        self.spawn("deadlines", Self::keep_deadlines)?;
+        self.reception.starts();
+        self.spawn("request", Self::receive)
     }
 
     /// Stops serving, writes a checkpoint.
     pub fn stop(self: Arc<Self>) -> Result<(), Error> {
+        self.retire();
         self.is_stopping.store(true, Ordering::SeqCst);
         // Wakes everybody in recv, although for an unconnected socket it says ENOTCONN.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
         self.alarm.stop();
         self.reception.close();
+        if let Some(cluster) = &self.cluster {
+            cluster.close();
+        }
         let mut running = lock(&self.running);
         while *running > 0 {
             running = self.ended.wait(running).unwrap_or_else(PoisonError::into_inner);
         }
         drop(running);
+        if self.cluster.is_some() {
+            // What is in the log is enough for the next start.
+            info!("stopped");
+            return Ok(());
+        }
         let mut scratch = Scratch::new();
         self.settle(&mut scratch).map_err(|_| Error::Unsettled)?;
         let last = self.core.lock().engine().marks().published;
@@ -165,7 +194,11 @@ impl Server {
         }
     }
 
-    fn spawn(self: &Arc<Self>, name: &str, body: fn(&Arc<Self>)) -> io::Result<()> {
+    pub(super) fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        body: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> io::Result<()> {
         let server = Arc::clone(self);
         *lock(&self.running) += 1;
         let spawned = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || {
@@ -285,13 +318,16 @@ impl Server {
         scratch: &mut Scratch,
         change: impl FnOnce(&mut Core, Now, &mut Vec<Action>),
     ) -> Option<Job> {
-        let (job, deadline) = {
+        let (job, deadline, calls) = {
             let mut core = self.core.lock();
             // Read under the lock, so that time never goes back from one change to the next.
             let now = self.clock.now();
             change(&mut core, now, &mut scratch.actions);
-            (core.poll_job(), core.next_deadline())
+            (core.poll_job(), core.next_deadline(), core.poll_call())
         };
+        if calls && let Some(cluster) = &self.cluster {
+            cluster.call();
+        }
         if let Some(at) = deadline {
             self.alarm.arm(at);
         }
@@ -370,7 +406,7 @@ impl Server {
         }
     }
 
-    fn look_at_room_if_due(self: &Arc<Self>) {
+    pub(super) fn look_at_room_if_due(self: &Arc<Self>) {
         let now = self.clock.now().steady.0;
         if now.saturating_sub(self.room_seen_ms.load(Ordering::Relaxed)) >= ROOM_EVERY_MS {
             self.look_at_room();
@@ -401,6 +437,9 @@ impl Server {
 
     /// Has a checkpoint made on a thread of its own, while requests go on.
     fn checkpoint_if_due(self: &Arc<Self>) {
+        if self.cluster.is_some() {
+            return;
+        }
         let published = self.core.lock().engine().marks().published;
         let is_low = self.room_low.load(Ordering::Relaxed);
         if self.store.begin_checkpoint(published, is_low).is_none() {
@@ -472,7 +511,7 @@ impl Alarm {
 }
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Scratch { actions: Vec::new(), bytes: Vec::with_capacity(DATAGRAM_MAX), turn: None }
     }
 }

@@ -241,6 +241,18 @@ impl Node {
         self.raw.propose_conf_change(context, change.clone()).is_ok()
     }
 
+    /// Who is to lead when this member, which does, no longer can: the voter that has most.
+    pub fn heir(&self) -> Option<u64> {
+        if !self.role().is_leading {
+            return None;
+        }
+        let prs = self.raw.raft.prs();
+        let others = prs.iter().filter(|(id, progress)| {
+            **id != self.raw.raft.id && progress.recent_active && prs.conf().voters().contains(**id)
+        });
+        others.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id)
+    }
+
     /// Hands the lead to another member.
     pub fn transfer(&mut self, to: u64) {
         self.raw.transfer_leader(to);

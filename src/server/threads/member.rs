@@ -1,0 +1,110 @@
+//! A server that is a member of a cluster: its start, its end, and what its threads need of it.
+
+use super::{Scratch, Server};
+use crate::engine::cluster::node::{Node, Tuning};
+use crate::server::cluster::driver::Driver;
+use crate::server::cluster::keeper::{Applier, keep_journal};
+use crate::server::cluster::{Cluster, Input, Peers, RETIRE_MS, peers};
+use crate::server::config::ServerConfig;
+use crate::server::core::{Action, Core, Now};
+use crate::server::store::member::Member;
+use crate::server::{Clock, Store};
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+/// What a member begins with, beside what every server does.
+pub struct Start {
+    pub id: u64,
+    pub member: Member,
+    pub peers: Peers,
+    pub listener: TcpListener,
+    pub seed: u64,
+}
+
+impl Server {
+    /// Begins to take part; clients are served when this member leads.
+    pub fn start_member(
+        socket: UdpSocket,
+        store: Store,
+        clock: Clock,
+        config: &ServerConfig,
+        start: Start,
+    ) -> io::Result<Arc<Self>> {
+        let Start { id, member, peers, listener, seed } = start;
+        let Member { log, replica, journal } = member;
+        let now = clock.now();
+        let node = Node::new(id, log, replica.index, journal, Tuning::default(), seed, now.steady)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let core = Core::following(config.settings(), now);
+        let others = peers.ids();
+        let cluster = Cluster::new(peers);
+        let server = Server::around(socket, store, core, clock, config, Some(cluster));
+        server.look_at_room();
+        let driver = Driver::new(&server, node);
+        let applier = Applier::new(&server, replica, config.files);
+        server.spawn("journal", keep_journal)?;
+        server.spawn("apply", move |_| applier.run())?;
+        server.spawn("member", move |_| driver.run())?;
+        listener.set_nonblocking(true)?;
+        server.spawn("peers", move |server| peers::listen(server, &listener))?;
+        for id in others {
+            server.spawn("peer", move |server| peers::speak(server, id))?;
+        }
+        server.serve_clients()?;
+        Ok(server)
+    }
+
+    /// Hands the lead over, if this server has it, and waits a moment for that.
+    pub(super) fn retire(&self) {
+        let Some(cluster) = self.cluster.as_ref().filter(|one| one.role().is_leading) else {
+            return;
+        };
+        cluster.tell(Input::Retire);
+        for _ in 0..RETIRE_MS {
+            let role = cluster.role();
+            if !role.is_leading && role.leader != 0 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Only for threads that a server of its own does not have.
+    pub(in crate::server) fn cluster(&self) -> &Cluster {
+        self.cluster.as_ref().expect("only members have the threads that call this")
+    }
+
+    pub(in crate::server) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(in crate::server) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::SeqCst)
+    }
+
+    pub(in crate::server) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    pub(in crate::server) fn take_proposals(&self) -> Option<(u64, Vec<Vec<u8>>)> {
+        self.core.lock().take_proposals()
+    }
+
+    /// Changes the core in a way after which there is nothing to be sent.
+    pub(in crate::server) fn with_core_quietly<T>(&self, change: impl FnOnce(&mut Core) -> T) -> T {
+        change(&mut self.core.lock())
+    }
+
+    /// Changes the core, then does what that leads to.
+    pub(in crate::server) fn change_core(
+        self: &Arc<Self>,
+        scratch: &mut Scratch,
+        change: impl FnOnce(&mut Core, Now, &mut Vec<Action>),
+    ) {
+        self.work(scratch, change);
+    }
+}
