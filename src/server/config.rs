@@ -483,7 +483,7 @@ mod tests {
     #[test]
     fn file_errors_name_line_key_and_remedy() {
         assert_eq!(file_error("\nleese = 1"), "line 2: unknown key leese: did you mean lease?");
-        let message = file_error("colour = 1");
+        let message = file_error("qqq = 1");
         assert!(message.starts_with("line 1: unknown key colour: expected one of"), "{message}");
         assert_eq!(
             file_error("files = 7\nlease = \"1ms\""),

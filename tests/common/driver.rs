@@ -39,7 +39,13 @@ impl Driver {
 
     /// Starts a client that is not connected yet.
     pub fn start() -> Driver {
+        Driver::start_with(&[])
+    }
+
+    /// The same, with these variables.
+    pub fn start_with(variables: &[(&str, &str)]) -> Driver {
         let mut child = hermetic(Command::new(compile("driver.c")))
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod c;
+pub mod cluster;
 pub mod disk;
 pub mod driver;
 pub mod rubbish;
