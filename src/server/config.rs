@@ -484,7 +484,7 @@ mod tests {
     fn file_errors_name_line_key_and_remedy() {
         assert_eq!(file_error("\nleese = 1"), "line 2: unknown key leese: did you mean lease?");
         let message = file_error("qqq = 1");
-        assert!(message.starts_with("line 1: unknown key colour: expected one of"), "{message}");
+        assert!(message.starts_with("line 1: unknown key qqq: expected one of"), "{message}");
         assert_eq!(
             file_error("files = 7\nlease = \"1ms\""),
             "line 2: lease = 1ms: out of range: 20ms to 1d"

@@ -27,6 +27,7 @@ impl Core {
     pub fn replace(&mut self, mut other: Core) -> Core {
         other.settings = self.settings;
         other.counters = self.counters;
+        std::mem::swap(&mut other.meter, &mut self.meter);
         other.room = self.room;
         std::mem::replace(self, other)
     }

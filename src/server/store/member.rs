@@ -10,6 +10,7 @@ use crate::engine::cluster::recover::{self, recover};
 use crate::engine::cluster::replica::Replica;
 use crate::engine::solo::Ending;
 use crate::machine::Part;
+use crate::server::meter::SharedHistogram;
 use crate::types::LogIndex;
 use crate::wal;
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 use tracing::{error, info, warn};
 
 /// Whose data directory it is.
@@ -134,6 +136,7 @@ impl Store {
             synced: AtomicU64::new(found.journal.0),
             checkpointed: AtomicU64::new(found.checkpoint.0),
             is_checkpointing: AtomicBool::new(false),
+            syncs: SharedHistogram::default(),
             log_bytes: AtomicU64::new(found.writer.bytes()),
             disk,
             private,
@@ -152,10 +155,12 @@ impl<D: Disk> Store<D> {
             return ending;
         }
         let handle = lock(&self.sync_handle).clone();
+        let begun = Instant::now();
         if let Err(error) = handle.sync() {
             error!(%error, "cannot sync the log");
             return Ending::Failed;
         }
+        self.syncs.observe(begun.elapsed().as_micros() as u64);
         self.synced.fetch_max(batch.last.0, Ordering::Relaxed);
         handle.note_synced(batch.last);
         Ending::Done
