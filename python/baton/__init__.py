@@ -33,6 +33,7 @@ from baton.errors import (
     WouldBlock,
 )
 from baton.grant import Data, Grant
+from baton.sections import run_section
 
 __all__ = [
     "BatonError",
@@ -56,6 +57,7 @@ __all__ = [
     "Unavailable",
     "WouldBlock",
     "library_version",
+    "run_section",
 ]
 
 __version__ = "0.1.0"

@@ -41,6 +41,7 @@ _FUNCTIONS: list[tuple[str, list[Any], Any]] = [
     ("RPC_lock_acquire", [_CONN], c_int),
     ("RPC_try_acquire", [_CONN], c_int),
     ("RPC_acquire_timeout", [_CONN, c_int], c_int),
+    ("RPC_cancel", [_CONN], c_int),
     ("RPC_append_bytes", [_CONN, c_char_p, c_char_p, c_size_t], c_int),
     ("RPC_lock_release", [_CONN], c_int),
     ("RPC_lock_abort", [_CONN], c_int),

@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import byref
 from types import TracebackType
 from typing import Any
@@ -61,8 +61,8 @@ class Connection:
     **Fork.** In a forked child every call on a connection of the parent raises `NotOpen` and leaves
     the parent's session alone; open a new connection there.
 
-    **Ctrl-C** is noticed when the call in progress returns. A person who waits for the lock should
-    wait with a `timeout`.
+    **Ctrl-C** ends a wait for the lock in the main thread, which leaves the queue. Any other
+    call in progress ends first.
     """
 
     # So that __del__ works on an object whose __init__ got no further than its parameters.
@@ -106,11 +106,7 @@ class Connection:
         """
         held = self._grant
         try:
-            if timeout is None or timeout == math.inf:
-                self._call(library.RPC_lock_acquire, "acquire the lock")
-            else:
-                wait_ms = _milliseconds(timeout)
-                self._call(library.RPC_acquire_timeout, "acquire the lock", wait_ms)
+            self._wait(timeout)
             return self._granted()
         except LockLost:
             self._grant = None
@@ -141,6 +137,27 @@ class Connection:
             raise
         return self._granted()
 
+    def cancel(self) -> None:
+        """End another thread's wait for the lock on this connection.
+
+        Its `acquire` or `lock` leaves the queue and raises `WouldBlock`, unless the lock is granted
+        first. When nobody waits, nothing happens, and nothing is remembered.
+
+        >>> import threading, time
+        >>> from baton import Connection, WouldBlock
+        >>> with Connection() as holder, Connection() as waiter, holder.lock():
+        ...     def call_off():
+        ...         time.sleep(0.1)
+        ...         waiter.cancel()
+        ...     threading.Thread(target=call_off).start()
+        ...     try:
+        ...         waiter.acquire()
+        ...     except WouldBlock:
+        ...         print("called off")
+        called off
+        """
+        self._call(library.RPC_cancel, "cancel")
+
     @contextmanager
     def lock(self, timeout: float | None = None) -> Iterator[Grant]:
         """Hold the lock for a ``with`` block, or as a decorator for each call of a function.
@@ -159,6 +176,18 @@ class Connection:
         ...     except KeyError:
         ...         conn.read("file_2")
         b''
+
+        As a decorator; the function appends by the connection, or asks it for its `token`:
+
+        >>> with Connection() as conn:
+        ...     @conn.lock(timeout=5)
+        ...     def count(text):
+        ...         conn.append("file_3", text)
+        ...         return conn.token is not None
+        ...     count("one "), count("two")
+        ...     conn.read("file_3")
+        (True, True)
+        b'one two'
         """
         if os.getpid() != self._pid:
             raise NotOpen("this connection was opened by another process: open one here")
@@ -342,6 +371,47 @@ class Connection:
         has_details = status in _STATUSES_WITH_DETAILS
         text = self.last_message if has_details else library.RPC_strerror(status).decode()
         raise error_for(status, f"{what}: {text}", errno)
+
+    def _wait(self, timeout: float | None) -> None:
+        """Take the lock or a place in the queue. In the main thread, which has to handle Ctrl-C,
+        another thread does the waiting."""
+        if timeout is None or timeout == math.inf:
+            call, arguments = library.RPC_lock_acquire, []
+        else:
+            call, arguments = library.RPC_acquire_timeout, [_milliseconds(timeout)]
+        if arguments == [0] or threading.current_thread() is not threading.main_thread():
+            return self._call(call, "acquire the lock", *arguments)
+        with suppress(WouldBlock):
+            return self._call(library.RPC_try_acquire, "acquire the lock")
+        failures: list[BatonError] = []
+        gate, done = threading.Lock(), threading.Event()
+        is_begun = is_called_off = False
+
+        def wait() -> None:
+            nonlocal is_begun
+            with gate:
+                if is_called_off:
+                    return
+                is_begun = True
+            try:
+                self._call(call, "acquire the lock", *arguments)
+            except BatonError as error:
+                failures.append(error)
+            finally:
+                done.set()
+
+        try:
+            # Ctrl-C may come as early as in here, where it is not known whether the thread runs.
+            threading.Thread(target=wait, name="baton-wait", daemon=True).start()
+            done.wait()
+        finally:
+            with gate:
+                is_called_off = True
+            while is_begun and not done.is_set():
+                library.RPC_cancel(byref(self._rpc))
+                done.wait(0.01)
+        if failures:
+            raise failures[0]
 
     def _granted(self) -> Grant:
         token = self.token

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from relay import QUEUED, Relay
 
-from baton import Connection, InvalidArgument, Status, WouldBlock
+from baton import Connection, InvalidArgument, NotOpen, Status, WouldBlock
 from baton._library import library
 
 
@@ -59,7 +59,7 @@ def test_a_short_limit_is_not_rounded_to_none(monkeypatch):
         return Status.WOULD_BLOCK
 
     monkeypatch.setattr(library, "RPC_acquire_timeout", wait)
-    with Connection() as conn:
+    with Connection() as holder, holder.lock(), Connection() as conn:
         for timeout in (0.0001, 0.0011, 0):
             with pytest.raises(WouldBlock):
                 conn.acquire(timeout)
@@ -149,6 +149,35 @@ def test_other_threads_run_while_one_waits_for_the_lock(server):
                 assert waiting.result().token > 0
 
 
+def test_another_thread_can_call_a_wait_off():
+    with Connection() as holder, Connection() as waiter, Connection() as third:
+        holder.acquire()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(waiter.acquire)
+            while not waiting.done():
+                waiter.cancel()
+                time.sleep(0.001)
+            with pytest.raises(WouldBlock):
+                waiting.result()
+        waiter.cancel()  # nothing waits, nothing is remembered
+        holder.release()
+        assert third.try_acquire() is not None  # nobody is in the queue
+        third.release()
+        assert waiter.acquire().token > 0
+
+
+@pytest.mark.server_args("--lease", "60s")
+def test_closing_ends_another_threads_wait():
+    with Connection() as holder, Connection() as waiter:
+        holder.acquire()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(waiter.acquire)
+            time.sleep(0.1)
+            waiter.close()
+            with pytest.raises((WouldBlock, NotOpen)):
+                waiting.result(timeout=20)
+
+
 @pytest.fixture
 def ctrl_c():
     """Ctrl-C as in a terminal: a job in the background starts with the signal ignored."""
@@ -173,4 +202,25 @@ def test_a_grant_that_comes_after_an_interruption_is_given_back(server, ctrl_c):
                     waiter.acquire()
                 interrupting.result()
             assert waiter.token is None
+            assert third.try_acquire() is not None
+
+
+@pytest.mark.server_args("--lease", "60s")
+@pytest.mark.parametrize("timeout", [None, 60], ids=["without limit", "with limit"])
+def test_ctrl_c_ends_a_wait_at_once_and_leaves_the_queue(server, ctrl_c, timeout):
+    with Connection() as holder, Connection() as third, Relay(server.address) as relay:
+        with Connection(relay.address) as waiter:
+            holder.acquire()
+
+            def interrupt():
+                relay.wait_for(QUEUED)
+                ctrl_c()
+
+            with ThreadPoolExecutor(1) as pool:
+                interrupting = pool.submit(interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    waiter.acquire(timeout)
+                interrupting.result()
+            assert waiter.token is None
+            holder.release()
             assert third.try_acquire() is not None
