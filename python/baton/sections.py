@@ -28,8 +28,8 @@ def run_section(
     It fails closed: `section` never runs without the lock, and is only done again when nothing of
     it was published (`LockLost`) or no server could be asked (`Unavailable`), after a `pause` in
     seconds that doubles each time. What may have been published (`OutcomeUnknown`) is never done
-    again, nor is what fails by an exception of `section`'s own. `timeout` is for each wait for the lock, as in `Connection.lock`:
-    when it is over, `WouldBlock` is raised.
+    again, nor is what fails by an exception of `section`'s own. `timeout` is for each wait for the
+    lock, as in `Connection.lock`: when it is over, `WouldBlock` is raised.
 
     >>> from baton import Connection, LeaseExpired, run_section
     >>> tries = []
