@@ -255,7 +255,7 @@ impl Watch {
     ) -> Option<u64> {
         let contact = self.contacts.get_mut(&session);
         let (heard, waits) = contact.map(|one| (one.heard, one.waits.take())).unzip();
-        let is_fresh = heard.is_some_and(|heard| now.0 <= heard.0 + FRESH_MS);
+        let is_fresh = self.is_fresh(session, now);
         let until = match heard {
             Some(_) if is_fresh || mutant::is("turn_waits_a_lease") => lease_end(now, self.lease),
             Some(_) => after(now, TURN_MS_MAX.min(self.lease / 2)),
@@ -266,6 +266,12 @@ impl Watch {
         self.hold = Some(Hold { session, token, until, reminder, must_ask: !is_fresh });
         self.arm_hold();
         waits.flatten().map(|(_, since_us)| since_us)
+    }
+
+    /// The session was heard so recently that it need not ask before it is granted the lock.
+    pub fn is_fresh(&self, session: SessionId, now: Millis) -> bool {
+        let contact = self.contacts.get(&session);
+        contact.is_some_and(|contact| now.0 <= contact.heard.0 + FRESH_MS)
     }
 
     /// The session was told that its turn has come, and is granted only when it asks.

@@ -54,6 +54,7 @@ impl Core {
                 let since_us = self.watch.begin_turn(session, token, now.steady);
                 self.meter.granted(since_us);
                 self.repeat(session, now);
+                self.call_next(now);
             }
             Effect::Publish(parts) => {
                 self.published += parts.iter().map(|part| part.data.len() as u64).sum::<u64>();

@@ -34,6 +34,19 @@ impl Core {
         self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome, asked });
     }
 
+    /// Has the first waiter ask now, while another holds the lock, if it has not for some time:
+    /// so it need not be asked when its turn comes, and the lock passes on without a round trip.
+    pub(super) fn call_next(&mut self, now: Now) {
+        let Some(id) = self.machine.lock().waiters().next() else { return };
+        let Some(session) = self.machine.session(id) else { return };
+        if self.watch.is_fresh(id, now.steady) {
+            return;
+        }
+        let (number, attempt) = (session.last, session.attempt);
+        let outcome = Outcome::Queued { position: 1, ask_again_ms: 0 };
+        self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome, asked: None });
+    }
+
     fn queued(&self, session: &Session) -> Outcome<'static> {
         let position = session.ticket.map_or(0, |ticket| self.machine.lock().position(ticket));
         Outcome::Queued { position, ask_again_ms: ask_again_ms(position as usize) }

@@ -371,6 +371,26 @@ fn waiter_that_does_not_take_its_turn_is_passed_over_long_before_a_lease() {
 }
 
 #[test]
+fn next_in_line_is_called_so_that_the_lock_passes_on_without_asking() {
+    let mut stage = Stage::new();
+    let (mut c1, mut c2, mut c3) = (stage.client(1), stage.client(2), stage.client(3));
+    for client in [&mut c1, &mut c2, &mut c3] {
+        stage.ask(client, WAIT);
+    }
+    stage.pass(100);
+    stage.ask(&mut c1, Op::Release);
+    let called = Outcome::Queued { position: 1, ask_again_ms: 0 };
+    assert_eq!(stage.heard(&mut c3), [called]);
+    for waiter in [&mut c3, &mut c2] {
+        waiter.number -= 1;
+        waiter.attempt -= 1;
+        stage.ask(waiter, WAIT);
+    }
+    stage.ask(&mut c2, Op::Release);
+    assert!(is_granted(&stage.heard(&mut c3)));
+}
+
+#[test]
 fn lost_grant_is_told_again_however_long_the_waiter_meant_to_be_silent() {
     let mut stage = Stage::new();
     let (mut c1, mut c2) = (stage.client(1), stage.client(2));
