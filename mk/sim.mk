@@ -1,11 +1,23 @@
-# Simulation: `make sim SEEDS=N [SEED=first]`, `make sim-mutants`. Without SEED the first seed is
-# drawn at random and printed.
+# Simulation; docs/SIMULATION.md says what it is.
+#
+#   make sim SEEDS=10000 [SEED=first]   many seeds; without SEED from a random one, which is printed
+#   make sim-ci [SIM_TIME=75]           new seeds for that many seconds; part of `make test` in CI
+#   make sim-mutants [SEED=first]       shows that every planted bug is found
+
 SEEDS ?= 2000
+SIM_TIME ?= 75
 SIM_SEED := $(if $(SEED),--seed $(SEED))
+# Nearly as fast as release, with every check, and sooner built.
+SIM := $(CARGO) run --profile sim --quiet --bin baton
 
-.PHONY: sim sim-mutants
-sim: ## Run SEEDS simulated systems from SEED
-	cargo run --profile sim --quiet --bin baton -- sim $(SIM_SEED) --seeds $(SEEDS)
+.PHONY: sim sim-ci sim-mutants
+sim: ## run SEEDS=2000 simulated systems, from SEED or a random one
+	$(SIM) -- sim $(SIM_SEED) --seeds $(SEEDS)
 
-sim-mutants: ## Show that the simulator finds every planted bug
-	cargo run --profile sim --quiet --features mutants --target-dir target/mutants --bin baton -- sim --mutants --seed $(if $(SEED),$(SEED),1)
+# The seeds come from the clock: each run sees others. The first one is printed, before and after.
+sim-ci:
+	$(SIM) -- sim --seed $(if $(SEED),$(SEED),$$(date +%s)000) --seconds $(SIM_TIME)
+
+sim-mutants: ## show that the simulator finds every planted bug
+	$(SIM) --features mutants --target-dir target/mutants -- sim --mutants \
+	    --seed $(if $(SEED),$(SEED),1)

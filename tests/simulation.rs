@@ -1,33 +1,122 @@
-//! Simulated systems: a few seeds on every run of the tests (`make sim` runs thousands), and the
-//! promise that a seed is the same run everywhere.
+//! Simulated systems: stories, seeds that once failed, some new seeds on every run of the tests
+//! (`make sim` runs as many as you like), and the promise that a seed is the same run everywhere.
 
 use baton::sim::{self, Options};
 use std::process::Command;
 
-fn trace(seed: &str) -> Vec<u8> {
+fn trace(args: &[&str]) -> Vec<u8> {
     let baton = env!("CARGO_BIN_EXE_baton");
-    let output = Command::new(baton).args(["sim", "--trace", "--seed", seed]).output().unwrap();
+    let output = Command::new(baton).args(["sim", "--trace"]).args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
+fn is_good(seed: u64) {
+    let report = sim::run(Options { seed, ..Options::default() });
+    assert_eq!(report.failure, None, "replay: baton sim --seed {seed}");
+    assert!(report.calls >= sim::CALLS);
+}
+
+fn are_good(seeds: &[u64]) {
+    seeds.iter().copied().for_each(is_good);
+}
+
 #[test]
 fn nothing_goes_wrong_in_the_first_seeds() {
-    for seed in 0..50 {
-        let report = sim::run(Options { seed, ..Options::default() });
-        assert_eq!(report.failure, None, "replay: baton sim --seed {seed}");
-        assert!(report.calls >= sim::CALLS);
+    (0..40).for_each(is_good);
+}
+
+#[test]
+fn every_story_has_its_one_ending_whatever_the_seed() {
+    for tale in sim::TALES {
+        for seed in 0..25 {
+            let report = sim::play(tale, Options { seed, ..Options::default() });
+            let replay = format!("baton sim --story {} --seed {seed}", tale.name);
+            assert_eq!(report.failure, None, "replay: {replay}");
+        }
+    }
+}
+
+/// Seeds that failed once. What a seed draws changes whenever the simulator draws something more,
+/// so a seed guards against its failure only for as long as the simulator stays as it is; where it
+/// was the server or the client that was wrong, a story or a unit test that is named beside it
+/// goes on to guard.
+mod once_failed {
+    use super::are_good;
+
+    /// A name in the data directory that a killed start had made and never synced:
+    /// `data::tests::files_made_by_a_killed_start_survive_a_power_loss`.
+    #[test]
+    fn data_files_made_by_a_killed_start_are_lost_with_the_power() {
+        are_good(&[1160, 1298, 1497, 1552, 1580, 2465, 2543, 2655, 3158, 3522, 3770]);
+    }
+
+    /// Waiters were taken for silent because the start took long: story `slow-start`.
+    #[test]
+    fn waiter_is_passed_over_after_a_slow_start() {
+        are_good(&[3143, 1203]);
+    }
+
+    /// "Lease expired" was told, the power loss took that, and a late copy of the release was done:
+    /// story `told-lost`.
+    #[test]
+    fn section_told_lost_is_published_after_a_power_loss() {
+        are_good(&[20_012_977, 20_012_121, 20_015_428]);
+    }
+
+    /// An answer to an earlier transmission said "refused", a later one was done.
+    #[test]
+    fn release_told_refused_was_done() {
+        are_good(&[20_007_668]);
+    }
+
+    /// A copy of a call that was refused for want of room is done after a restart: a known limit.
+    #[test]
+    fn late_copy_of_a_refused_call_is_done_after_a_restart() {
+        are_good(&[500_092, 501_556, 1122, 10_003_755, 10_022_379, 40_002_658]);
+    }
+
+    /// The simulator was wrong: about clients that a power loss had cut off from their session, ...
+    #[test]
+    fn belief_of_a_client_whose_session_the_power_loss_took() {
+        are_good(&[101_435, 502_347, 30_013_804]);
+    }
+
+    /// ... about clients that had stopped waiting, ...
+    #[test]
+    fn grant_to_a_client_that_has_stopped_waiting() {
+        are_good(&[500_586, 502_102, 500_673, 1314, 1930]);
+    }
+
+    /// ... about the server's clock, which is read under its lock, ...
+    #[test]
+    fn lease_of_a_request_whose_thread_was_held_up() {
+        are_good(&[500_162]);
+    }
+
+    /// ... about late datagrams of clients that were gone, ...
+    #[test]
+    fn lock_taken_by_a_late_datagram() {
+        are_good(&[2153, 3517, 10_001_235, 10_023_004, 10_026_455]);
+    }
+
+    /// ... and about who has been heard.
+    #[test]
+    fn leases_and_silence_are_judged_by_what_the_server_heard() {
+        are_good(&[3299, 20_001_931, 20_003_503, 20_006_041, 20_009_247, 20_009_833]);
     }
 }
 
 #[test]
 fn a_seed_is_the_same_run_in_every_process() {
     for seed in ["3", "52"] {
-        let story = trace(seed);
+        let story = trace(&["--seed", seed]);
         assert!(story.len() > 100_000);
-        assert!(story == trace(seed), "seed {seed} has two stories");
+        assert!(story == trace(&["--seed", seed]), "seed {seed} has two stories");
     }
-    assert!(trace("3") != trace("4"));
+    assert!(trace(&["--seed", "3"]) != trace(&["--seed", "4"]));
+    let told = ["--story", "duplicates", "--seed", "7"];
+    assert!(trace(&told) == trace(&told));
 }
 
 #[test]
@@ -37,7 +126,7 @@ fn a_run_can_be_cut_off_and_drawn() {
     assert_eq!((report.steps, report.failure), (1_000, None));
     let picture = sim::draw(&report.story.notes, 0, u64::MAX);
     assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
-    assert!(picture.contains("granted") && picture.contains("crashes"));
+    assert!(picture.contains("granted"));
 }
 
 #[test]

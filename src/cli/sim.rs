@@ -7,7 +7,7 @@ use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::BuildHasher;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Run whole simulated systems, clients and faults included, from a seed.
 ///
@@ -21,12 +21,18 @@ pub struct SimArgs {
     /// How many seeds to run, one after the other
     #[arg(long, value_name = "N", default_value_t = 1)]
     seeds: u64,
+    /// Run seeds for this many seconds instead
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seconds: Option<u64>,
     /// Cut a run off after this many steps
     #[arg(long, value_name = "M", default_value_t = u64::MAX, hide_default_value = true)]
     steps: u64,
     /// Calls that the programs of a run make before they end
     #[arg(long, value_name = "N", default_value_t = sim::CALLS)]
     calls: u64,
+    /// Play this story, which has one right ending, instead of random programs; `list` lists them
+    #[arg(long, value_name = "NAME")]
+    story: Option<String>,
     /// Print the story of each run as JSON lines
     #[arg(long)]
     trace: bool,
@@ -49,35 +55,80 @@ pub fn run(args: SimArgs) -> anyhow::Result<()> {
     if args.mutants {
         return hunt_mutants(first);
     }
+    let tale = match args.story.as_deref() {
+        None => None,
+        Some("list") => return list_stories(),
+        Some(name) => Some(
+            sim::TALES
+                .iter()
+                .find(|tale| tale.name == name)
+                .with_context(|| format!("there is no story {name}: `--story list` lists them"))?,
+        ),
+    };
+    let run_one = |options| match tale {
+        Some(tale) => sim::play(tale, options),
+        None => sim::run(options),
+    };
     let begin = Instant::now();
     let (mut steps, mut calls, mut failed) = (0, 0, 0);
-    for seed in (0..args.seeds).map(|n| first.wrapping_add(n)) {
+    if let Some(seconds) = args.seconds {
+        eprintln!("seeds from {first} for {seconds} seconds");
+    }
+    let most = args.seconds.map(Duration::from_secs);
+    let mut seeds = 0;
+    while most.map_or(seeds < args.seeds, |most| begin.elapsed() < most) {
+        let seed = first.wrapping_add(seeds);
+        seeds += 1;
         let is_told = args.trace || args.svg.is_some();
-        let report = sim::run(Options { seed, calls: args.calls, steps: args.steps, is_told });
+        let report = run_one(Options { seed, calls: args.calls, steps: args.steps, is_told });
         if args.trace {
             print!("{}", report.story.to_json());
         }
         if let Some(path) = &args.svg {
-            let (from, to) = args.range.unwrap_or((0, u64::MAX / 1000));
-            fs::write(path, sim::draw(&report.story.notes, from * 1000, to * 1000))
+            let end = report.story.faults_end().filter(|_| tale.is_some());
+            let (from, to) = match args.range {
+                Some((from, to)) => (from * 1000, to * 1000),
+                // What comes after a story is the same after all of them.
+                None => (0, end.map_or(u64::MAX, |end| end - 1)),
+            };
+            fs::write(path, sim::draw(&report.story.notes, from, to))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         steps += report.steps;
         calls += report.calls;
         if report.failure.is_some() {
             failed += 1;
-            explain(&report);
+            match tale {
+                Some(tale) => explain_story(tale, &report),
+                None => explain(&report),
+            }
         }
     }
     eprintln!(
-        "{} seeds from {first}: {failed} failed; {calls} calls, {steps} steps, {:.0} seeds a second",
-        args.seeds,
-        args.seeds as f64 / begin.elapsed().as_secs_f64()
+        "{seeds} seeds from {first}: {failed} failed; {calls} calls, {steps} steps, {:.0} seeds a \
+         second",
+        seeds as f64 / begin.elapsed().as_secs_f64()
     );
     if failed > 0 {
         return Err(Failure::new(Exit::Failed, format!("{failed} seeds failed")).into());
     }
     Ok(())
+}
+
+fn list_stories() -> anyhow::Result<()> {
+    for tale in sim::TALES {
+        println!("{:14} {}", tale.name, tale.what);
+    }
+    Ok(())
+}
+
+fn explain_story(tale: &sim::Tale, report: &Report) {
+    let Some(why) = &report.failure else { return };
+    let seed = report.options.seed;
+    eprintln!("story {} with seed {seed}, step {}: {why}", tale.name, report.steps);
+    eprintln!("  replay: baton sim --story {} --seed {seed} --trace", tale.name);
+    let told = sim::play(tale, Options { is_told: true, ..report.options });
+    tell_last(&told);
 }
 
 /// Says what is wrong, how to see it again, and what happened last.
@@ -92,6 +143,10 @@ fn explain(report: &Report) {
     if report.options.is_told {
         return;
     }
+    tell_last(&told);
+}
+
+fn tell_last(told: &Report) {
     let notes = &told.story.notes;
     for note in &notes[notes.len().saturating_sub(LAST)..] {
         eprintln!("  {}", note.to_json());

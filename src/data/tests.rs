@@ -2,6 +2,7 @@ use super::*;
 use crate::disk::RealDisk;
 use crate::disk::mem::{Fault, MemDisk};
 use std::fs;
+use std::path::Path;
 
 #[test]
 fn a_fresh_directory_gets_its_files_empty() {
@@ -141,4 +142,24 @@ fn only_changed_files_are_synced_and_never_again_after_a_failure() {
     disk.set_fault(Some(Fault::Error(disk.operations())));
     assert!(matches!(files.sync(), Err(Error::Io { op: "sync", .. })));
     assert!(matches!(files.sync(), Err(Error::Failed)));
+}
+
+#[test]
+fn files_made_by_a_killed_start_survive_a_power_loss() {
+    let dir = Path::new("/data");
+    for killed_at in 0..4 {
+        let disk = MemDisk::new();
+        disk.create_dir(dir).unwrap();
+        disk.set_fault(Some(Fault::PowerOff(killed_at)));
+        let _ = DataFiles::open(&disk, dir, 2);
+        // Only the process was killed: the kernel has everything.
+        disk.set_fault(None);
+        let files = DataFiles::open(&disk, dir, 2).unwrap();
+        files.publish(FileId(1), b"published").unwrap();
+        files.sync().unwrap();
+        for seed in 0..20 {
+            let later = DataFiles::open(&disk.after_power_loss(seed), dir, 2).unwrap();
+            assert_eq!(later.sizes(), [0, 9], "killed at {killed_at}, seed {seed}");
+        }
+    }
 }

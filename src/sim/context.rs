@@ -95,6 +95,8 @@ pub enum Event {
     DiskHeals,
     /// The weather changes.
     Weather,
+    /// Nothing; a story waits for it.
+    Pause,
     /// The end of waiting for something that has to have happened by now.
     Deadline {
         number: u32,

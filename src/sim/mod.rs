@@ -26,6 +26,8 @@ mod plan;
 mod program;
 mod replica;
 mod server;
+mod stage;
+mod stories;
 mod story;
 mod svg;
 mod world;
@@ -33,10 +35,13 @@ mod world;
 #[cfg(feature = "mutants")]
 pub use mutants::hunt;
 pub use mutants::{MUTANTS, Mutant};
+pub use stories::{TALES, Tale};
 pub use story::{Note, Story, What};
 pub use svg::draw;
 
+use stage::Stage;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use world::World;
 
 /// What to run.
@@ -80,6 +85,24 @@ pub struct Report {
 pub fn run(options: Options) -> Report {
     let mut world = World::new(options.seed, options.calls, Story::new(options.is_told));
     let result = catch_unwind(AssertUnwindSafe(|| world.run(options.steps)));
+    report(options, world, result)
+}
+
+/// Plays a story with one seed.
+pub fn play(tale: &Tale, options: Options) -> Report {
+    let mut stage = Stage::new(options.seed, Story::new(options.is_told));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        (tale.play)(&mut stage)?;
+        stage.close()
+    }));
+    report(options, stage.world, result)
+}
+
+fn report(
+    options: Options,
+    mut world: World,
+    result: thread::Result<Result<(), String>>,
+) -> Report {
     let failure = match result {
         Ok(verdict) => verdict.err(),
         Err(panic) => Some(format!("panic: {}", text_of(&*panic))),

@@ -20,6 +20,27 @@ pub struct Network {
     jitter_us: u64,
     /// Until when each client's datagrams are lost, by direction.
     cuts: Vec<[u64; 2]>,
+    /// What stories do with datagrams to come.
+    orders: Vec<Order>,
+}
+
+/// What happens to the next datagrams of a client in a story.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    pub client: usize,
+    pub direction: Direction,
+    /// How many.
+    pub count: usize,
+    pub treatment: Treatment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    Lose,
+    /// They arrive at this time.
+    Delay(u64),
+    /// They arrive, and a copy at this time.
+    Repeat(u64),
 }
 
 impl Network {
@@ -30,6 +51,11 @@ impl Network {
     /// Fair weather: every datagram arrives soon, though not always in order.
     pub fn calm(&mut self) {
         *self = Network { cuts: vec![[0; 2]; self.cuts.len()], ..Network::new(0) };
+    }
+
+    /// Has this happen; earlier orders come first.
+    pub fn order(&mut self, order: Order) {
+        self.orders.push(order);
     }
 
     /// Draws how bad the network is from now on.
@@ -56,13 +82,24 @@ impl Network {
 
     /// When the datagram arrives, and when its duplicate does.
     pub fn fate(
-        &self,
+        &mut self,
         client: usize,
         direction: Direction,
         now: u64,
         random: &mut Random,
     ) -> [Option<u64>; 2] {
         let way = direction as usize;
+        let is_meant = |order: &Order| order.client == client && order.direction == direction;
+        let order = self.orders.iter_mut().find(|order| is_meant(order) && order.count > 0);
+        let treatment = order.map(|order| {
+            order.count -= 1;
+            order.treatment
+        });
+        match treatment {
+            Some(Treatment::Lose) => return [None, None],
+            Some(Treatment::Delay(at)) => return [Some(at), None],
+            _ => {}
+        }
         if self.cuts.get(client).is_some_and(|cuts| cuts[way] > now) {
             return [None, None];
         }
@@ -72,6 +109,9 @@ impl Network {
         };
         let is_lost = random.chance(self.loss[way]);
         let first = once(is_lost, random);
+        if let Some(Treatment::Repeat(at)) = treatment {
+            return [first, Some(at)];
+        }
         let is_duplicated = random.chance(self.duplicates);
         [first, if is_duplicated { once(false, random) } else { None }]
     }

@@ -22,6 +22,9 @@ pub struct Plan {
     pub faults: Faults,
 }
 
+/// The lease in stories: longer than the longest pause of a client that looks for its server.
+pub const STORY_LEASE_MS: u64 = 2_000;
+
 /// Which kinds of fault there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
@@ -62,6 +65,22 @@ impl Plan {
             pause_us: if random.chance(0.3) { 200_000 } else { 20_000 },
             // Without syncs a power loss takes what was acknowledged, as it may.
             faults: Faults { power: faults.power && syncs, ..faults },
+        }
+    }
+
+    /// Three clients and short leases; what goes wrong is up to the story.
+    pub fn of_story() -> Plan {
+        Plan {
+            clients: 3,
+            files: 4,
+            lease_ms: STORY_LEASE_MS,
+            session_ttl_ms: 60_000,
+            section_limit: 40_000,
+            segment_max: 40_000,
+            syncs: true,
+            drift_ppm: 0,
+            pause_us: 20_000,
+            faults: Faults::default(),
         }
     }
 

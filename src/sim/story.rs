@@ -63,6 +63,12 @@ impl Story {
         }
     }
 
+    /// When all faults ended.
+    pub fn faults_end(&self) -> Option<u64> {
+        let is_end = |note: &&Note| matches!(&note.what, What::World(what) if what == FAULTS_END);
+        self.notes.iter().find(is_end).map(|note| note.at)
+    }
+
     /// The whole story, one JSON object a line.
     pub fn to_json(&self) -> String {
         let mut text = String::new();
@@ -134,6 +140,9 @@ impl Note {
         line
     }
 }
+
+/// What the world tells then.
+pub const FAULTS_END: &str = "all faults end";
 
 impl Direction {
     pub fn name(self) -> &'static str {

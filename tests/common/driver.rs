@@ -44,18 +44,7 @@ impl Driver {
 
     /// The same, with these variables.
     pub fn start_with(variables: &[(&str, &str)]) -> Driver {
-        Driver::spawn(Command::new(compile("driver.c")), variables)
-    }
-
-    /// The same, in a network namespace.
-    pub fn start_in(namespace: &str, variables: &[(&str, &str)]) -> Driver {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace]).arg(compile("driver.c"));
-        Driver::spawn(command, variables)
-    }
-
-    fn spawn(command: Command, variables: &[(&str, &str)]) -> Driver {
-        let mut child = hermetic(command)
+        let mut child = hermetic(Command::new(compile("driver.c")))
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -11,6 +11,8 @@ pub enum Ask {
     Append {
         name: String,
         file: Option<usize>,
+        /// What a story calls it.
+        letter: Option<char>,
         data: Vec<u8>,
     },
     Release,
@@ -46,6 +48,7 @@ impl Ask {
             Ask::Acquire(Patience::Forever) => "acquire".into(),
             Ask::Acquire(Patience::Try) => "try".into(),
             Ask::Acquire(Patience::Until(_)) => "acquire with timeout".into(),
+            Ask::Append { letter: Some(letter), .. } => format!("append {letter}"),
             Ask::Append { name, data, .. } => format!("append {} to {name}", data.len()),
             Ask::Release => "release".into(),
             Ask::Abort => "abort".into(),

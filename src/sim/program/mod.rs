@@ -121,11 +121,27 @@ impl Program {
                 _ => Ask::Acquire(patience(plan, clock, random)),
             },
         };
+        Ok(self.ask(ask, ledger, now))
+    }
+
+    /// Makes this call next.
+    pub fn ask(&mut self, ask: Ask, ledger: &mut Ledger, now: u64) -> &Ask {
         if let (Lock::Held(token), Ask::Release | Ask::Close) = (self.lock, &ask) {
             self.fate_before = ledger.fate(token);
             ledger.releasing(token, now);
         }
-        Ok(&self.asked.insert((ask, now)).0)
+        &self.asked.insert((ask, now)).0
+    }
+
+    /// An append of a story: readers of the file see the letter.
+    pub fn append_letter(&mut self, letter: char, file: usize, ledger: &mut Ledger) -> Ask {
+        let Lock::Held(token) = self.lock else { return self.append_without_lock() };
+        let mut ask = self.append(token, file, 0, ledger);
+        ledger.name(token, self.serial, letter);
+        if let Ask::Append { letter: called, .. } = &mut ask {
+            *called = Some(letter);
+        }
+        ask
     }
 
     fn choose_holding(
@@ -159,7 +175,7 @@ impl Program {
             17..=18 => {
                 let name = ["file_1000", "", "../etc/passwd", "file_01"];
                 let name = name[random.between(0, 3) as usize].to_owned();
-                Ask::Append { name, file: None, data: b"never".to_vec() }
+                Ask::Append { name, file: None, letter: None, data: b"never".to_vec() }
             }
             19..=49 if self.appends > 0 => Ask::Release,
             _ => {
@@ -179,11 +195,11 @@ impl Program {
         self.serial += 1;
         self.appends += 1;
         let data = ledger.append(token, self.serial, file, padding);
-        Ask::Append { name: format!("file_{file}"), file: Some(file), data }
+        Ask::Append { name: format!("file_{file}"), file: Some(file), letter: None, data }
     }
 
     fn append_without_lock(&self) -> Ask {
-        Ask::Append { name: "file_0".into(), file: None, data: b"never".to_vec() }
+        Ask::Append { name: "file_0".into(), file: None, letter: None, data: b"never".to_vec() }
     }
 
     /// The client's process is gone.

@@ -5,6 +5,9 @@
 //! Time is not to scale: moments at which something happens keep their order and get room to be
 //! read, and stretches without events are short.
 
+mod bands;
+mod legend;
+
 use super::network::Direction;
 use super::story::{Note, What, short};
 use std::collections::BTreeMap;
@@ -16,6 +19,7 @@ pub fn draw(notes: &[Note], from: u64, to: u64) -> String {
     chart.bands(notes);
     chart.client_bands(notes);
     chart.lanes();
+    chart.times();
     let shown = chart.from..=chart.to;
     for note in notes.iter().filter(|note| shown.contains(&note.at)) {
         chart.note(note);
@@ -35,6 +39,8 @@ struct Chart {
     is_cut: bool,
     /// Of datagrams sent at once only the first has its text.
     labelled: Option<(usize, u64)>,
+    /// Where the last text beside each lane stands.
+    texts: BTreeMap<i64, f64>,
 }
 
 impl Chart {
@@ -77,6 +83,7 @@ impl Chart {
             above,
             is_cut: messages == MESSAGES_MAX,
             labelled: None,
+            texts: BTreeMap::new(),
         }
     }
 
@@ -101,96 +108,6 @@ impl Chart {
 
     fn bottom(&self) -> f64 {
         self.y(self.to) + 30.0
-    }
-
-    fn band(&mut self, x: f64, (from, to): (u64, u64), client: usize, opacity: f64, text: &str) {
-        if to < self.from || from > self.to {
-            return;
-        }
-        let top = self.y(from.max(self.from));
-        let height = (self.y(to.min(self.to)) - top).max(2.0);
-        // A String takes everything.
-        let _ = write!(
-            self.below,
-            "<rect x='{:.1}' y='{top:.1}' width='{BAND}' height='{height:.1}' fill='{}' \
-             fill-opacity='{opacity}'><title>{text}</title></rect>",
-            x - BAND / 2.0,
-            color(client)
-        );
-    }
-
-    /// Who holds the lock, on the server's lane; grey where there is no server.
-    fn bands(&mut self, notes: &[Note]) {
-        let mut held: Option<(usize, u64, u64)> = None;
-        let mut down: Option<u64> = None;
-        let end = notes.last().map_or(0, |note| note.at);
-        let x = self.server_x();
-        for note in notes {
-            let is_down = matches!(&note.what, What::Server(what) if what.starts_with("crashes"));
-            let is_holder = matches!(note.what, What::Holder { .. });
-            if (is_holder || is_down)
-                && let Some((client, token, since)) = held.take()
-            {
-                let text = format!("client {client} holds the lock under {}", short(token));
-                self.band(x, (since, note.at), client, 0.45, &text);
-            }
-            match &note.what {
-                What::Holder { client: Some(client), token, .. } => {
-                    held = Some((*client, *token, note.at));
-                }
-                What::Server(what) if what == "serves" => {
-                    if let Some(since) = down.take() {
-                        self.down(x, since, note.at);
-                    }
-                }
-                What::Server(_) if is_down => down = Some(note.at),
-                _ => {}
-            }
-        }
-        if let Some((client, token, since)) = held {
-            self.band(x, (since, end), client, 0.45, &short(token));
-        }
-    }
-
-    fn down(&mut self, x: f64, from: u64, to: u64) {
-        if to < self.from || from > self.to {
-            return;
-        }
-        let (top, bottom) = (self.y(from.max(self.from)), self.y(to.min(self.to)));
-        let _ = write!(
-            self.below,
-            "<rect x='{:.1}' y='{top:.1}' width='{BAND}' height='{:.1}' fill='url(#down)'/>",
-            x - BAND / 2.0,
-            (bottom - top).max(2.0)
-        );
-    }
-
-    /// What clients have been told, on their lanes: from a grant to the end of what ends it.
-    fn client_bands(&mut self, notes: &[Note]) {
-        let mut held: BTreeMap<usize, u64> = BTreeMap::new();
-        let end = notes.last().map_or(0, |note| note.at);
-        for note in notes {
-            let (client, begins, ends) = match &note.what {
-                What::Returned { client, call, result } => {
-                    let is_over = matches!(
-                        result.as_str(),
-                        "LeaseExpired" | "SessionLost" | "NotHolder" | "WouldBlock"
-                    );
-                    let gives_back = matches!(call.as_str(), "release" | "abort" | "close");
-                    (*client, result.starts_with("Granted"), is_over || gives_back)
-                }
-                What::Client { client, what: "crashes" } => (*client, false, true),
-                _ => continue,
-            };
-            if begins {
-                held.entry(client).or_insert(note.at);
-            } else if ends && let Some(since) = held.remove(&client) {
-                self.band(self.x(client), (since, note.at), client, 1.0, "has been told so");
-            }
-        }
-        for (client, since) in held {
-            self.band(self.x(client), (since, end), client, 1.0, "has been told so");
-        }
     }
 
     fn lanes(&mut self) {
@@ -237,26 +154,58 @@ impl Chart {
                 self.mark(self.x(*client), y, &text, "fault");
             }
             What::Holder { client: Some(client), token, waiters } => {
-                let text = format!("{} to client {client}, {waiters} wait", short(*token));
+                let waiters = match waiters {
+                    0 => String::new(),
+                    1 => ", 1 waits".into(),
+                    more => format!(", {more} wait"),
+                };
+                let text = format!("grants {} to client {client}{waiters}", short(*token));
                 self.mark(self.server_x(), y, &text, "holder");
             }
-            What::Holder { .. } => self.mark(self.server_x(), y, "free", "holder"),
-            What::Server(what) => self.mark(self.server_x(), y, what, "fault"),
+            What::Holder { .. } => self.mark(self.server_x(), y, "the lock is free", "holder"),
+            What::Server(what) => {
+                let is_bad = what.starts_with("crashes") || what.starts_with("cannot");
+                self.mark(self.server_x(), y, what, if is_bad { "fault" } else { "server" });
+            }
             What::Disk(what) => self.mark(self.server_x(), y, what, "disk"),
             What::World(what) => {
-                let _ = write!(self.above, "<text x='8' y='{y:.1}' class='world'>{what}</text>");
+                let _ = write!(
+                    self.above,
+                    "<text x='70' y='{:.1}' class='world'>{what}</text>",
+                    y + 3.0
+                );
             }
             What::Plan(_) | What::Unheard { .. } => {}
         }
     }
 
-    /// A point on a lane; its text stands on the side where no arrows are.
+    /// Times at the left, where there is room for them.
+    fn times(&mut self) {
+        let mut next = 0.0;
+        for (at, height) in &self.heights {
+            if *height >= next {
+                next = height + 3.0 * LINE;
+                let _ = write!(
+                    self.above,
+                    "<text x='8' y='{:.1}' class='time'>{:.1} ms</text>",
+                    height + 3.0,
+                    ms(*at)
+                );
+            }
+        }
+    }
+
+    /// A point on a lane; its text stands on the side where no arrows are, below the one before.
     fn mark(&mut self, x: f64, y: f64, text: &str, class: &str) {
         let is_left = x < self.server_x();
+        let dot = y;
+        let lowest = self.texts.get(&(x as i64)).map_or(y, |last| last + LINE - 3.0);
+        let y = y.max(lowest);
+        self.texts.insert(x as i64, y);
         let (beside, anchor) = if is_left { (x - 9.0, "end") } else { (x + 9.0, "start") };
         let _ = write!(
             self.above,
-            "<circle cx='{x}' cy='{y:.1}' r='2.5'/><text x='{beside:.1}' y='{:.1}' \
+            "<circle cx='{x}' cy='{dot:.1}' r='2.5'/><text x='{beside:.1}' y='{:.1}' \
              text-anchor='{anchor}' class='{class}'>{}</text>",
             y + 3.0,
             escaped(text)
@@ -305,13 +254,14 @@ impl Chart {
     }
 
     fn finish(self) -> String {
-        let (width, height) = (self.width(), self.bottom() + 30.0);
+        let legend = legend::draw(self.bottom() + 25.0);
+        let (width, height) = (self.width(), self.bottom() + 30.0 + legend::HEIGHT);
         let more = if self.is_cut { " (--range draws another part)" } else { "" };
         let footer = format!("{:.3} ms to {:.3} ms{more}", ms(self.from), ms(self.to));
         format!(
             "<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height:.0}' \
              viewBox='0 0 {width} {height:.0}'>{HEAD}<rect width='100%' height='100%' \
-             fill='white'/>{}{}<text x='8' y='{:.0}' class='world'>{footer}</text></svg>\n",
+             fill='white'/>{}{}{legend}<text x='8' y='{:.0}' class='world'>{footer}</text></svg>\n",
             self.below,
             self.above,
             height - 8.0
@@ -350,7 +300,7 @@ const HEAD: &str = "<defs><marker id='tip' viewBox='0 0 8 8' refX='8' refY='4' m
     fill:#fff;text-anchor:middle}.sent{stroke:#333}.copy{stroke:#333;stroke-dasharray:1 3}\
     .lost{stroke:#b00;stroke-dasharray:4 3}text.cross{fill:#b00;font-size:11px;text-anchor:middle}\
     .message{text-anchor:middle;paint-order:stroke;stroke:#fff;stroke-width:3px}\
-    .call,.return,.holder,.fault,.disk{paint-order:stroke;stroke:#fff;stroke-width:3px}\
+    .call,.return,.holder,.fault,.disk,.server{paint-order:stroke;stroke:#fff;stroke-width:3px}\
     text.return{font-weight:bold}text.fault{fill:#b00;font-weight:bold}\
-    text.disk{fill:#777}text.world{fill:#777;font-style:italic}\
+    text.disk,text.time{fill:#888}text.server{font-weight:bold}text.world{fill:#777;font-style:italic}\
     circle{stroke:none!important;fill:#333}</style>";

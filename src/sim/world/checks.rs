@@ -25,7 +25,7 @@ impl World {
             self.power_losses = self.context.power_losses;
             self.voided = newest;
             self.survivor = holder;
-            self.ledger.forget_unpublished(newest, holder);
+            self.ledger.note_power_loss(newest, holder);
         }
         self.held_since = self.context.now;
         self.tell_holder();
@@ -62,9 +62,11 @@ impl World {
         }
         if let Some(client) = self.ledger.client_of(token)
             && handover.cause == Cause::Request(session)
-            && self.clients[client].had_power_loss(&self.context)
+            && (self.clients[client].had_power_loss(&self.context)
+                || self.clients[client].may_contradict(&self.context))
         {
-            // It asks for what a power loss took: its session is lost, as it learns at once.
+            // It asks for what a power loss took, or a late copy of a refused call has done: its
+            // session is lost, as it learns at once.
             self.excused.insert(token);
             return Ok(());
         }

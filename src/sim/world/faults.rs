@@ -7,7 +7,7 @@ use crate::sim::client::Client;
 use crate::sim::context::{Context, Event};
 use crate::sim::program::Ask;
 use crate::sim::server::Crash;
-use crate::sim::story::What;
+use crate::sim::story::{FAULTS_END, What};
 
 impl World {
     pub(super) fn weather(&mut self) {
@@ -83,11 +83,11 @@ impl World {
     }
 
     /// From now on nothing goes wrong.
-    pub(super) fn end_faults(&mut self) -> Verdict {
+    pub fn end_faults(&mut self) -> Verdict {
         self.stage = Stage::Ending;
         let World { context, server, clients, .. } = self;
         context.is_ending = true;
-        context.story.tell(context.now, || What::World("all faults end".into()));
+        context.story.tell(context.now, || What::World(FAULTS_END.into()));
         context.network.calm();
         server.disk.set_fault(None);
         server.disk.set_room(None);
@@ -98,6 +98,7 @@ impl World {
             context.at(context.now + 1000, Event::ServerStarts);
         }
         for client in clients.iter_mut() {
+            client.set_scripted(false);
             client.heal(context);
         }
         let waiting = server.machine().map_or(0, |machine| machine.lock().waiters().count());

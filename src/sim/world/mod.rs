@@ -16,8 +16,8 @@ use std::collections::BTreeSet;
 
 pub struct World {
     pub context: Context,
-    server: Server,
-    clients: Vec<Client>,
+    pub server: Server,
+    pub clients: Vec<Client>,
     pub ledger: Ledger,
     /// Calls after which programs come to their end.
     calls: u64,
@@ -54,6 +54,28 @@ impl World {
     pub fn new(seed: u64, calls: u64, story: Story) -> World {
         let mut random = Random::new(seed, 0);
         let plan = Plan::new(&mut random);
+        let mut world = World::of(seed, plan, random, calls, story);
+        let World { context, clients, .. } = &mut world;
+        for client in 0..clients.len() {
+            let at = context.random.between(0, 50_000);
+            context.at(at, Event::Think { client, life: 0 });
+        }
+        if !context.plan.is_calm() {
+            context.at(20_000, Event::Weather);
+            context.at(50_000, Event::Fault);
+        }
+        world
+    }
+
+    /// A world in which clients do what a story says.
+    pub fn staged(seed: u64, story: Story) -> World {
+        let random = Random::new(seed, 0);
+        let mut world = World::of(seed, Plan::of_story(), random, u64::MAX, story);
+        world.clients.iter_mut().for_each(|client| client.set_scripted(true));
+        world
+    }
+
+    fn of(seed: u64, plan: Plan, random: Random, calls: u64, story: Story) -> World {
         let mut context = Context::new(plan, random, story);
         let plan = context.plan.clone();
         context.story.tell(0, || What::Plan(format!("seed {seed}: {plan:?}")));
@@ -73,32 +95,14 @@ impl World {
             excused: BTreeSet::new(),
             power_losses: 0,
         };
-        let context = &mut world.context;
-        context.at(0, Event::ServerStarts);
-        for client in 0..plan.clients {
-            let at = context.random.between(0, 50_000);
-            context.at(at, Event::Think { client, life: 0 });
-        }
-        if !plan.is_calm() {
-            context.at(20_000, Event::Weather);
-            context.at(50_000, Event::Fault);
-        }
+        world.context.at(0, Event::ServerStarts);
         world
     }
 
     /// Runs to the end, or through this many steps.
     pub fn run(&mut self, steps: u64) -> Verdict {
         while self.stage != Stage::Over && self.steps < steps {
-            self.steps += 1;
-            self.context.story.step = self.steps;
-            let Some(event) = self.context.next() else {
-                return Err("nothing is to come any more".into());
-            };
-            if self.steps > STEPS_MAX {
-                return Err("the run does not come to an end".into());
-            }
-            self.step(event)?;
-            self.check_lease()?;
+            self.advance()?;
             if self.stage == Stage::Running && self.context.calls >= self.calls {
                 self.end_faults()?;
             }
@@ -109,6 +113,20 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Runs one event.
+    pub fn advance(&mut self) -> Verdict {
+        self.steps += 1;
+        self.context.story.step = self.steps;
+        let Some(event) = self.context.next() else {
+            return Err("nothing is to come any more".into());
+        };
+        if self.steps > STEPS_MAX {
+            return Err("the run does not come to an end".into());
+        }
+        self.step(event)?;
+        self.check_lease()
     }
 
     fn step(&mut self, event: Event) -> Verdict {
@@ -162,6 +180,7 @@ impl World {
                 self.weather();
                 return Ok(());
             }
+            Event::Pause => return Ok(()),
             Event::Deadline { number } => return self.deadline(number),
         };
         match step? {

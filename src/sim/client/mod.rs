@@ -1,11 +1,16 @@
 //! A client's process: the real [`Exchange`], driven as the blocking connection drives it, below a
 //! [`Program`]. It can stall and crash, and has a clock of its own.
 
+mod clock;
+mod script;
+
 use super::context::{Context, Event};
 use super::ledger::Ledger;
 use super::network::Direction;
 use super::program::{Ask, Circumstances, Program};
 use super::story::What;
+use crate::client::Error;
+use crate::client::call::Answer;
 use crate::client::exchange::{Config, Exchange};
 use crate::protocol::ClientInfo;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -39,7 +44,13 @@ pub struct Client {
     opened_at: u64,
     power_losses: u64,
     is_done: bool,
+    /// What a story waits for: the result of its last call. Without a story none is kept.
+    told: Option<Told>,
+    is_scripted: bool,
 }
+
+/// What a call brought.
+pub type Told = Result<Answer, Error>;
 
 impl Client {
     pub fn new(id: usize, is_probe: bool, context: &mut Context) -> Client {
@@ -62,6 +73,8 @@ impl Client {
             opened_at: 0,
             power_losses: 0,
             is_done: false,
+            told: None,
+            is_scripted: false,
         }
     }
 
@@ -88,15 +101,6 @@ impl Client {
         Some(self.exchange.as_ref()?.token()?.0)
     }
 
-    /// Until when the client believes that it holds the lock under this token, in virtual time,
-    /// erring on the side of the server by what clocks may run apart.
-    pub fn believes_until(&self, token: u64) -> u64 {
-        let Some(exchange) = &self.exchange else { return 0 };
-        let deadline = exchange.lease().deadline_us(crate::types::FencingToken(token));
-        let until = deadline.map_or(0, |local| self.to_virtual(local));
-        until.saturating_sub(if self.drift_ppm == 0 { 0 } else { DRIFT_SLACK_US })
-    }
-
     /// The server has got a datagram of this client. Late ones tell it nothing.
     pub fn was_heard(&mut self, stamp: u64, now: u64, session_ttl_ms: u64) {
         if stamp <= self.heard_stamp {
@@ -117,7 +121,7 @@ impl Client {
         context: &mut Context,
         ledger: &mut Ledger,
     ) -> Result<(), String> {
-        if life != self.life || self.is_done || self.program.asked().is_some() {
+        if life != self.life || self.is_done || self.is_scripted || self.program.asked().is_some() {
             return Ok(());
         }
         if self.stalled_until > context.now {
@@ -154,6 +158,7 @@ impl Client {
             self.inbox.clear();
         }
         let timeout_ms = match context.random.between(0, 3) {
+            _ if self.is_scripted => 30_000,
             0 if !context.plan.is_calm() => context.random.between(20, 2_000),
             _ => context.random.between(5_000, 30_000),
         };
@@ -220,11 +225,11 @@ impl Client {
             }
             if let Some(result) = exchange.poll_outcome() {
                 let data = exchange.read_data().to_vec();
-                return self.end_call(&result, &data, context, ledger);
+                return self.end_call(result, &data, context, ledger);
             }
             exchange.handle_timeout(clock);
             if let Some(result) = exchange.poll_outcome() {
-                return self.end_call(&result, &[], context, ledger);
+                return self.end_call(result, &[], context, ledger);
             }
             let again = exchange.poll_transmit(clock, &mut bytes).is_some();
             if again {
@@ -243,7 +248,7 @@ impl Client {
 
     fn end_call(
         &mut self,
-        result: &Result<crate::client::call::Answer, crate::client::Error>,
+        result: Told,
         data: &[u8],
         context: &mut Context,
         ledger: &mut Ledger,
@@ -253,7 +258,7 @@ impl Client {
         context.story.tell(now, || What::Returned {
             client: self.id,
             call,
-            result: match result {
+            result: match &result {
                 Ok(answer) => format!("{answer:?}"),
                 Err(error) => format!("{error:?}"),
             },
@@ -265,9 +270,13 @@ impl Client {
             is_calm: context.plan.is_calm(),
             token: self.token(),
         };
-        self.program.ended(result, data, ledger, circumstances, now)?;
-        if let Ok(crate::client::call::Answer::Granted(token)) = result {
+        self.program.ended(&result, data, ledger, circumstances, now)?;
+        if let Ok(Answer::Granted(token)) = &result {
             context.told_grant = Some((self.id, token.0));
+        }
+        if self.is_scripted {
+            self.told = Some(result);
+            return Ok(());
         }
         let pause = match context.random.between(0, 19) {
             0 if !context.is_ending => context.random.between(0, 2_500 * context.plan.lease_ms),
@@ -332,21 +341,4 @@ impl Client {
         }
         context.at(context.now, Event::Think { client: self.id, life: self.life });
     }
-
-    fn clock(&self, now: u64) -> u64 {
-        (self.offset_us + now).saturating_add_signed(now as i64 * self.drift_ppm / 1_000_000)
-    }
-
-    /// When the clock shows this, or a moment later.
-    fn to_virtual(&self, local: u64) -> u64 {
-        let passed = local.saturating_sub(self.offset_us);
-        if self.drift_ppm == 0 {
-            return passed;
-        }
-        let scaled = u128::from(passed) * 1_000_000 / (1_000_000 + self.drift_ppm) as u128;
-        (scaled as u64).saturating_add(1)
-    }
 }
-
-/// By how much a lease is longer for a client whose clock is slow: leases have at most 5 s.
-const DRIFT_SLACK_US: u64 = 3_000;

@@ -2,9 +2,11 @@
 //! of the machine. Each append has content that names its client, token and serial number, so
 //! whatever stands in a file tells where it comes from.
 
-use super::linear::{self, Operation};
+mod content;
+
+use super::linear::{self, Operation, What};
+use content::parse;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// All sections of a run by token, and the files as they have been seen.
 #[derive(Debug, Default)]
@@ -12,9 +14,10 @@ pub struct Ledger {
     sections: BTreeMap<u64, Section>,
     files: Vec<File>,
     lock: Vec<Operation>,
-    /// What was told of tokens up to this one may be void since a power loss, but for one.
-    voided: u64,
-    survivor: Option<u64>,
+    /// What stories call their appends.
+    letters: BTreeMap<(u64, u64), char>,
+    /// At each power loss: the newest token, and the one that survived.
+    power_losses: Vec<(u64, Option<u64>)>,
 }
 
 #[derive(Debug)]
@@ -77,7 +80,7 @@ impl Ledger {
 
     /// The client was told that it holds the lock under this token.
     pub fn granted(&mut self, client: usize, token: u64, invoked: u64, now: u64) -> Verdict {
-        self.note_lock(client, "acquire", token, invoked, now);
+        self.note_lock(client, What::Acquire(token), invoked, now);
         let section = self.sections.entry(token).or_insert_with(|| Section {
             client,
             appends: Vec::new(),
@@ -98,11 +101,7 @@ impl Ledger {
     /// The client appends under this token; returns what is to be appended.
     pub fn append(&mut self, token: u64, serial: u64, file: usize, padding: usize) -> Vec<u8> {
         let section = self.sections.get_mut(&token).expect("appends come after the grant");
-        let mut text = String::new();
-        // A String takes everything.
-        let _ = write!(text, "{}.{token}.{serial}.{padding};", section.client);
-        let mut bytes = text.into_bytes();
-        bytes.extend((0..padding).map(|at| filler(serial, at)));
+        let bytes = content::compose(section.client, token, serial, padding);
         let (len, told) = (bytes.len(), Told::Nothing);
         section.appends.push(Append { serial, file, len, told, is_published: false });
         bytes
@@ -122,7 +121,7 @@ impl Ledger {
             if section.fate == Fate::Discarded {
                 return Err(format!("{client} appended under its discarded token {token}"));
             }
-            self.note_lock(client, "append", token, invoked, now);
+            self.note_lock(client, What::Append(token), invoked, now);
         }
         Ok(())
     }
@@ -176,12 +175,8 @@ impl Ledger {
 
     /// The power failed: grants and sections that were not published may never have been, whatever
     /// their clients were told, and what was taken back may not have been taken back.
-    pub fn forget_unpublished(&mut self, through: u64, survivor: Option<u64>) {
-        (self.voided, self.survivor) = (through, survivor);
-        let sections = &self.sections;
-        let is_published =
-            |token| sections.get(&token).is_some_and(|section| section.fate == Fate::Published);
-        self.lock.retain(|operation| is_published(operation.from / 2));
+    pub fn note_power_loss(&mut self, through: u64, survivor: Option<u64>) {
+        self.power_losses.push((through, survivor));
     }
 
     /// A release was answered well: all that was acknowledged is published by now.
@@ -203,7 +198,7 @@ impl Ledger {
                 missing.serial
             ));
         }
-        self.note_lock(client, "release", token, invoked, now);
+        self.note_lock(client, What::Release(token), invoked, now);
         Ok(())
     }
 
@@ -222,8 +217,7 @@ impl Ledger {
         if length > file.bytes.len() as u64 || (!data.is_empty() && known != Some(data)) {
             return Err(format!("{client} read what is not in the file, from {offset}"));
         }
-        let (what, from, to) = ("read", length, length);
-        file.reads.push(Operation { client, what, invoked, completed, from, to });
+        file.reads.push(Operation { client, invoked, completed, what: What::Read(length) });
         Ok(())
     }
 
@@ -297,16 +291,24 @@ impl Ledger {
                 ));
             }
         }
-        linear::check(&self.lock).map_err(|why| format!("the lock: {why}"))?;
+        let mut lock = self.lock.clone();
+        lock.retain(|operation| !self.is_void(operation));
+        linear::check_lock(&lock).map_err(|why| format!("the lock: {why}"))?;
         for (id, file) in self.files.iter().enumerate() {
             let mut history = file.reads.clone();
-            for (token, &(from, to)) in &file.places {
+            // Of a release that was not answered well nobody knows when it ended, except that
+            // what stands behind it came later.
+            let mut latest = u64::MAX;
+            for (token, &(before, after)) in file.places.iter().rev() {
                 let Some(section) = self.sections.get(token) else { continue };
-                let Some((invoked, completed)) = section.released else { continue };
-                let (client, what) = (section.client, "release");
-                history.push(Operation { client, what, invoked, completed, from, to });
+                let called = (section.release_called.unwrap_or(0), u64::MAX);
+                let (invoked, completed) = section.released.unwrap_or(called);
+                latest = latest.min(completed);
+                let completed = latest.max(invoked);
+                let what = What::Publish { before, after };
+                history.push(Operation { client: section.client, invoked, completed, what });
             }
-            linear::check(&history).map_err(|why| format!("file_{id}: {why}"))?;
+            linear::check_file(&history).map_err(|why| format!("file_{id}: {why}"))?;
         }
         Ok(())
     }
@@ -325,39 +327,18 @@ impl Ledger {
         self.files[file].bytes.len() as u64
     }
 
-    fn note_lock(
-        &mut self,
-        client: usize,
-        what: &'static str,
-        token: u64,
-        invoked: u64,
-        completed: u64,
-    ) {
-        // Told late, of what a power loss has taken meanwhile.
-        let is_void = token <= self.voided && self.survivor != Some(token);
-        if is_void && self.fate(token) != Fate::Published {
-            return;
-        }
-        // A grant comes before the release of the same token, and that before the next grant.
-        let place = 2 * token + u64::from(what == "release");
-        self.lock.push(Operation { client, what, invoked, completed, from: place, to: place });
+    /// A power loss may have taken it, whatever its client was told, before or after that.
+    fn is_void(&self, operation: &Operation) -> bool {
+        let (What::Acquire(token) | What::Append(token) | What::Release(token)) = operation.what
+        else {
+            return false;
+        };
+        let is_taken =
+            |&(through, survivor): &(u64, Option<u64>)| token <= through && survivor != Some(token);
+        self.fate(token) != Fate::Published && self.power_losses.iter().any(is_taken)
     }
-}
 
-/// What stands at this place of an append: no piece of it looks like another.
-fn filler(serial: u64, at: usize) -> u8 {
-    b'a' + ((at as u64 + at as u64 / 97 + serial) % 26) as u8
-}
-
-/// Token and serial of the append that stands at `at`, and where it ends.
-fn parse(bytes: &[u8], at: usize) -> Option<(u64, u64, usize)> {
-    let len = bytes[at..].iter().take(80).position(|&byte| byte == b';')?;
-    let text = std::str::from_utf8(&bytes[at..at + len]).ok()?;
-    let mut numbers = text.split('.').map(|number| number.parse::<u64>().ok());
-    let (_client, token, serial) = (numbers.next()??, numbers.next()??, numbers.next()??);
-    let start = at + len + 1;
-    let end = start + usize::try_from(numbers.next()??).ok()?;
-    let filled = bytes.get(start..end)?;
-    let is_whole = filled.iter().enumerate().all(|(at, &byte)| byte == filler(serial, at));
-    is_whole.then_some((token, serial, end))
+    fn note_lock(&mut self, client: usize, what: What, invoked: u64, completed: u64) {
+        self.lock.push(Operation { client, invoked, completed, what });
+    }
 }

@@ -1,0 +1,177 @@
+//! A stage for stories: the same world, in which clients make the calls that a story says and
+//! datagrams meet the fate that it gives them. Everything else, the judges above all, is as in
+//! other runs.
+
+use super::client::Told;
+use super::network::{Direction, Order, Treatment};
+use super::program::Ask;
+use super::server::Crash;
+use super::story::Story;
+use super::world::World;
+use crate::client::Error;
+use crate::client::call::{Answer, Patience};
+
+/// What a client does next.
+#[derive(Clone, Copy, Debug)]
+pub enum Line {
+    Init,
+    Acquire,
+    Try,
+    /// Acquires, and gives up after this many milliseconds.
+    Within(u64),
+    /// Appends a letter to `file_0`, ...
+    Append(char),
+    /// ... or to another file.
+    AppendTo(&'static str),
+    Release,
+    Abort,
+    Close,
+}
+
+pub type Verdict = Result<(), String>;
+
+pub struct Stage {
+    pub world: World,
+}
+
+impl Stage {
+    /// A server and three clients, all connected.
+    pub fn new(seed: u64, story: Story) -> Stage {
+        Stage { world: World::staged(seed, story) }
+    }
+
+    pub fn now(&self) -> u64 {
+        self.world.context.now
+    }
+
+    /// A client makes a call, which has to end like this.
+    pub fn call(&mut self, client: usize, line: Line, ending: Ending) -> Verdict {
+        self.begin(client, line)?;
+        self.ends(client, line, ending)?;
+        self.pass_ms(1)
+    }
+
+    /// A client makes a call, which goes on.
+    pub fn begin(&mut self, client: usize, line: Line) -> Verdict {
+        let World { context, clients, ledger, .. } = &mut self.world;
+        let client = &mut clients[client];
+        let never = || b"never".to_vec();
+        let ask = match line {
+            Line::Init => Ask::Connect,
+            Line::Acquire => Ask::Acquire(Patience::Forever),
+            Line::Try => Ask::Acquire(Patience::Try),
+            Line::Within(ms) => Ask::Acquire(Patience::Until(client.now(context) + ms * 1000)),
+            Line::Append(letter) => client.program.append_letter(letter, 0, ledger),
+            Line::AppendTo(name) => {
+                Ask::Append { name: name.into(), file: None, letter: None, data: never() }
+            }
+            Line::Release => Ask::Release,
+            Line::Abort => Ask::Abort,
+            Line::Close => Ask::Close,
+        };
+        client.begin(ask, context, ledger)
+    }
+
+    /// The call that the client has begun has to end like this.
+    pub fn ends(&mut self, client: usize, line: Line, ending: Ending) -> Verdict {
+        let until = self.now() + LONGEST_US;
+        while self.now() < until {
+            if let Some(told) = self.world.clients[client].take_told() {
+                return ending.check(&told).map_err(|why| format!("{client}, {line:?}: {why}"));
+            }
+            self.world.advance()?;
+        }
+        Err(format!("{client}, {line:?}: no answer"))
+    }
+
+    /// The client's call has not ended.
+    pub fn still_waits(&mut self, client: usize) -> Verdict {
+        match self.world.clients[client].take_told() {
+            None => Ok(()),
+            Some(told) => Err(format!("client {client} should wait, but got {told:?}")),
+        }
+    }
+
+    /// Time passes.
+    pub fn pass_ms(&mut self, ms: u64) -> Verdict {
+        let until = self.now() + ms * 1000;
+        self.world.context.at(until, super::context::Event::Pause);
+        while self.now() < until {
+            self.world.advance()?;
+        }
+        Ok(())
+    }
+
+    /// The next datagrams of a client meet this fate.
+    pub fn order(&mut self, client: usize, direction: Direction, count: usize, what: Treatment) {
+        let order = Order { client, direction, count, treatment: what };
+        self.world.context.network.order(order);
+    }
+
+    /// The client's process stands still for a while.
+    pub fn stall_ms(&mut self, client: usize, ms: u64) {
+        let until = self.now() + ms * 1000;
+        let World { context, clients, .. } = &mut self.world;
+        clients[client].stall(until, context);
+    }
+
+    /// The client's process is killed.
+    pub fn kill_client(&mut self, client: usize) -> Verdict {
+        let World { context, clients, ledger, .. } = &mut self.world;
+        clients[client].crash(context, ledger)
+    }
+
+    /// The server is killed, or its power fails; soon it starts again.
+    pub fn crash_server(&mut self, crash: Crash) {
+        let World { context, server, .. } = &mut self.world;
+        server.crash(crash, context);
+    }
+
+    /// The disk has room for this many bytes more, or as much as anybody wants.
+    pub fn set_room(&mut self, bytes: Option<u64>) {
+        let World { context, server, .. } = &mut self.world;
+        let used = server.disk.used();
+        server.disk.set_room(bytes.map(|bytes| used + bytes));
+        context.full.push((context.now, context.now));
+    }
+
+    /// The file has these letters.
+    pub fn has(&mut self, letters: &str) -> Verdict {
+        let found = self.world.ledger.letters(0);
+        if found == letters { Ok(()) } else { Err(format!("file_0 has {found}, not {letters}")) }
+    }
+
+    /// The story is over: everybody closes, and all that every run must leave is checked.
+    pub fn close(&mut self) -> Verdict {
+        self.world.end_faults()?;
+        self.world.run(u64::MAX)
+    }
+}
+
+/// How a call ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Well,
+    NoSuchFile,
+    NotHolder,
+    Expired,
+    WouldBlock,
+    Refused,
+}
+
+impl Ending {
+    fn check(self, told: &Told) -> Verdict {
+        let is_so = match self {
+            Ending::Well => matches!(told, Ok(Answer::Done | Answer::Granted(_))),
+            Ending::NoSuchFile => matches!(told, Err(Error::FileNotFound)),
+            Ending::NotHolder => matches!(told, Err(Error::NotHolder)),
+            Ending::Expired => matches!(told, Err(Error::LeaseExpired)),
+            Ending::WouldBlock => matches!(told, Err(Error::WouldBlock)),
+            Ending::Refused => matches!(told, Err(Error::Refused(_))),
+        };
+        if is_so { Ok(()) } else { Err(format!("{told:?} instead of {self:?}")) }
+    }
+}
+
+/// No call of a story takes longer.
+const LONGEST_US: u64 = 20_000_000;

@@ -1,0 +1,351 @@
+//! Small stories with one right ending each: the scenarios that the system exists for, and faults
+//! that once led to a wrong one. Who is where at what moment comes from the seed, the ending does
+//! not.
+
+use super::network::Direction::{ToClient, ToServer};
+use super::network::Treatment::{Delay, Lose, Repeat};
+use super::server::Crash::{Kill, Power};
+use super::stage::Ending::{Expired, NoSuchFile, NotHolder, Refused, Well, WouldBlock};
+use super::stage::Line::{Abort, Acquire, Append, AppendTo, Close, Init, Release, Try, Within};
+use super::stage::{Stage, Verdict};
+
+/// A story.
+#[derive(Clone, Copy)]
+pub struct Tale {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub(super) play: fn(&mut Stage) -> Verdict,
+}
+
+/// All stories.
+pub const TALES: &[Tale] = &[
+    tale("workflow", "one client, one section", workflow),
+    tale("queue", "two wait while one holds, and are served in their order", queue),
+    tale("no-such-file", "appends to files that there are not", no_such_file),
+    tale("no-lock", "append and release without the lock", no_lock),
+    tale("delay", "an append comes after the lease, while another waits", delay),
+    tale("request-lost", "an acquire is lost, and another client is first", request_lost),
+    tale("reply-lost", "the answer to an acquire is lost", reply_lost),
+    tale("duplicates", "copies of append and release come in another's section", duplicates),
+    tale("both-lost", "an append is lost, then its answer", both_lost),
+    tale("stuck-before", "a holder stalls before its first append", stuck_before),
+    tale("stuck-after", "a holder stalls after its first append", stuck_after),
+    tale("holder-dies", "a holder dies with something staged", holder_dies),
+    tale("waiter-dies", "a waiter dies: nobody waits out its lease", waiter_dies),
+    tale("slow-alone", "a holder stalls, and nobody wants the lock", slow_alone),
+    tale("restart-free", "the server is killed while the lock is free", restart_free),
+    tale("restart-held", "the server is killed while the lock is held", restart_held),
+    tale("restart-queue", "the server is killed while two wait", restart_queue),
+    tale("disk-full", "the disk is full, and has room again", disk_full),
+    tale("give-up", "waiting with a timeout, trying, giving back", give_up),
+    tale("told-lost", "who was told that its section is lost never finds it published", told_lost),
+    tale("slow-start", "a start takes long: nobody who waits is passed over", slow_start),
+];
+
+const fn tale(name: &'static str, what: &'static str, play: fn(&mut Stage) -> Verdict) -> Tale {
+    Tale { name, what, play }
+}
+
+const LEASE_MS: u64 = super::plan::STORY_LEASE_MS;
+const ALL: usize = usize::MAX;
+
+fn connect(stage: &mut Stage) -> Verdict {
+    (0..3).try_for_each(|client| stage.call(client, Init, Well))
+}
+
+/// A section of this client.
+fn section(stage: &mut Stage, client: usize, letters: &str) -> Verdict {
+    stage.call(client, Acquire, Well)?;
+    append(stage, client, letters)?;
+    stage.call(client, Release, Well)
+}
+
+fn append(stage: &mut Stage, client: usize, letters: &str) -> Verdict {
+    letters.chars().try_for_each(|letter| stage.call(client, Append(letter), Well))
+}
+
+/// The client queues behind the holder.
+fn wait(stage: &mut Stage, client: usize) -> Verdict {
+    stage.begin(client, Acquire)?;
+    stage.pass_ms(20)?;
+    stage.still_waits(client)
+}
+
+fn workflow(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    section(stage, 0, "A")?;
+    stage.call(0, Close, Well)?;
+    stage.has("A")
+}
+
+fn queue(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "AA")?;
+    wait(stage, 1)?;
+    wait(stage, 2)?;
+    stage.call(0, Release, Well)?;
+    stage.ends(1, Acquire, Well)?;
+    append(stage, 1, "BB")?;
+    stage.still_waits(2)?;
+    stage.call(1, Release, Well)?;
+    stage.ends(2, Acquire, Well)?;
+    append(stage, 2, "CC")?;
+    stage.call(2, Release, Well)?;
+    stage.has("AABBCC")
+}
+
+fn no_such_file(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    for name in ["file_4", "../etc/passwd", ""] {
+        stage.call(0, AppendTo(name), NoSuchFile)?;
+    }
+    stage.call(0, Release, Well)?;
+    stage.has("")
+}
+
+fn no_lock(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Append('A'), NotHolder)?;
+    stage.call(0, Release, NotHolder)?;
+    section(stage, 1, "B")?;
+    stage.call(1, Release, NotHolder)?;
+    stage.has("B")
+}
+
+fn delay(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    wait(stage, 1)?;
+    let late = stage.now() + 2 * LEASE_MS * 1000;
+    stage.order(0, ToServer, ALL, Delay(late));
+    stage.begin(0, Append('A'))?;
+    stage.ends(1, Acquire, Well)?;
+    stage.ends(0, Append('A'), Expired)?;
+    stage.has("")
+}
+
+fn request_lost(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.order(0, ToServer, 1, Lose);
+    stage.begin(0, Acquire)?;
+    stage.call(1, Acquire, Well)?;
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    stage.ends(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    stage.call(0, Release, Well)?;
+    stage.has("BA")
+}
+
+fn reply_lost(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.order(0, ToClient, 1, Lose);
+    stage.begin(0, Acquire)?;
+    stage.pass_ms(1)?;
+    stage.begin(1, Acquire)?;
+    stage.ends(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    stage.still_waits(1)?;
+    stage.call(0, Release, Well)?;
+    stage.ends(1, Acquire, Well)?;
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    stage.has("AB")
+}
+
+fn duplicates(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    let late = stage.now() + 100_000;
+    stage.call(0, Acquire, Well)?;
+    stage.order(0, ToServer, 2, Repeat(late));
+    append(stage, 0, "A")?;
+    stage.call(0, Release, Well)?;
+    stage.call(1, Acquire, Well)?;
+    append(stage, 1, "B")?;
+    stage.pass_ms(200)?;
+    wait(stage, 0)?;
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    stage.ends(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    stage.call(0, Release, Well)?;
+    stage.has("ABBA")
+}
+
+fn both_lost(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "1")?;
+    stage.order(0, ToServer, 1, Lose);
+    stage.order(0, ToClient, 1, Lose);
+    append(stage, 0, "A")?;
+    stage.call(0, Release, Well)?;
+    section(stage, 1, "B")?;
+    stage.has("1AB")
+}
+
+fn stuck_before(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    stuck(stage)
+}
+
+fn stuck_after(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    stuck(stage)
+}
+
+fn stuck(stage: &mut Stage) -> Verdict {
+    stage.stall_ms(0, 2 * LEASE_MS);
+    wait(stage, 1)?;
+    stage.ends(1, Acquire, Well)?;
+    append(stage, 1, "B")?;
+    stage.call(0, Append('A'), Expired)?;
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    section(stage, 0, "AA")?;
+    stage.has("BBAA")
+}
+
+fn holder_dies(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    wait(stage, 1)?;
+    stage.kill_client(0)?;
+    stage.ends(1, Acquire, Well)?;
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    stage.has("B")
+}
+
+fn waiter_dies(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    wait(stage, 1)?;
+    wait(stage, 2)?;
+    stage.kill_client(1)?;
+    stage.pass_ms(50)?;
+    stage.call(0, Release, Well)?;
+    let begin = stage.now();
+    stage.ends(2, Acquire, Well)?;
+    // Half a lease to answer that it is its turn, and not a whole one.
+    if stage.now() > begin + (LEASE_MS / 2 + 150) * 1000 {
+        return Err(format!("waited {} us for the dead", stage.now() - begin));
+    }
+    append(stage, 2, "C")?;
+    stage.call(2, Release, Well)?;
+    stage.has("C")
+}
+
+fn slow_alone(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    stage.stall_ms(0, 3 * LEASE_MS);
+    stage.pass_ms(3 * LEASE_MS)?;
+    append(stage, 0, "A")?;
+    stage.call(0, Release, Well)?;
+    stage.has("AA")
+}
+
+fn restart_free(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    section(stage, 0, "AA")?;
+    stage.crash_server(Kill);
+    section(stage, 0, "1")?;
+    stage.has("AA1")
+}
+
+fn restart_held(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    section(stage, 0, "A")?;
+    stage.call(1, Acquire, Well)?;
+    append(stage, 1, "B")?;
+    stage.crash_server(Kill);
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    section(stage, 0, "A")?;
+    stage.has("ABBA")
+}
+
+fn restart_queue(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    wait(stage, 1)?;
+    wait(stage, 2)?;
+    stage.crash_server(Kill);
+    stage.call(0, Release, Well)?;
+    stage.ends(1, Acquire, Well)?;
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    stage.ends(2, Acquire, Well)?;
+    append(stage, 2, "C")?;
+    stage.call(2, Release, Well)?;
+    stage.has("ABC")
+}
+
+fn disk_full(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    stage.set_room(Some(100));
+    // The server looks at the room now and then, after a write.
+    stage.pass_ms(600)?;
+    stage.begin(1, Try)?;
+    stage.pass_ms(20)?;
+    stage.call(1, Try, Refused)?;
+    stage.call(0, Append('A'), Refused)?;
+    stage.set_room(None);
+    append(stage, 0, "B")?;
+    stage.call(0, Release, Well)?;
+    stage.has("AB")
+}
+
+fn give_up(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    stage.call(1, Try, WouldBlock)?;
+    stage.call(1, Within(100), WouldBlock)?;
+    stage.call(0, Abort, Well)?;
+    section(stage, 2, "C")?;
+    stage.has("C")
+}
+
+fn told_lost(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    wait(stage, 1)?;
+    let now = stage.now();
+    stage.order(0, ToServer, 1, Delay(now + 9 * LEASE_MS * 1000));
+    stage.order(0, ToServer, ALL, Delay(now + 2 * LEASE_MS * 1000));
+    stage.begin(0, Release)?;
+    stage.ends(1, Acquire, Well)?;
+    stage.ends(0, Release, Expired)?;
+    stage.crash_server(Power);
+    // Meanwhile the first copy of the release arrives.
+    stage.pass_ms(10 * LEASE_MS)?;
+    stage.has("")
+}
+
+fn slow_start(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    wait(stage, 1)?;
+    stage.world.context.plan.faults.slow_disk = true;
+    stage.crash_server(Kill);
+    stage.call(0, Release, Well)?;
+    stage.world.context.plan.faults.slow_disk = false;
+    stage.ends(1, Acquire, Well)?;
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    stage.has("AB")
+}
