@@ -1,6 +1,7 @@
 # Installing. Included by the Makefile.
 #
-#   make install     library, headers, baton.pc, programs and manual pages, below PREFIX
+#   make install     library, headers, baton.pc, programs, manual pages and unit, below PREFIX; an
+#                    /etc/baton/batond.toml unless there is one
 #   make uninstall   removes exactly these
 #   make headers     brings include/*.h up to date with the sources; part of `make fix`
 #
@@ -17,6 +18,9 @@ BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 DESTDIR ?=
 
 BUILT ?= target/release
@@ -39,6 +43,13 @@ install: install-build install-man ## install below PREFIX (DESTDIR for packagin
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' baton.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/baton.pc
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/baton.pc
+	$(INSTALL) -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/baton
+	sed -e 's|@BINDIR@|$(BINDIR)|' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|' packaging/batond.service.in \
+		> $(DESTDIR)$(UNITDIR)/batond.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/batond.service
+	$(INSTALL) -m 644 packaging/batond.sysusers $(DESTDIR)$(SYSUSERSDIR)/baton.conf
+	test -e $(DESTDIR)$(SYSCONFDIR)/baton/batond.toml || \
+		$(INSTALL) -m 644 packaging/batond.toml $(DESTDIR)$(SYSCONFDIR)/baton/batond.toml
 	$(if $(DESTDIR),,ldconfig 2>/dev/null || true)
 
 install-build:
@@ -54,13 +65,14 @@ install-man: install-build
 		$(INSTALL) -m 644 $(MAN_BUILT)/*.$$section $(DESTDIR)$(MANDIR)/man$$section || exit 1; \
 	done
 
-uninstall: ## remove what install put there
+uninstall: ## remove what install put there, settings and data excepted
 	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,baton batond)
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libbaton.so $(SONAME) libbaton.so.$(VERSION) libbaton.a pkgconfig/baton.pc)
 	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/baton/,$(HEADERS))
 	rmdir $(DESTDIR)$(INCLUDEDIR)/baton 2>/dev/null || true
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man1/,baton.1 baton-*.1) $(DESTDIR)$(MANDIR)/man8/batond.8
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,RPC_*.3 UDP_*.3 spinlock_*.3)
+	rm -f $(DESTDIR)$(UNITDIR)/batond.service $(DESTDIR)$(SYSUSERSDIR)/baton.conf
 
 headers: ## bring include/*.h up to date with the sources
 	BATON_FIX=1 $(CARGO) test --quiet --test headers committed_headers

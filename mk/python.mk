@@ -40,6 +40,10 @@ test-wheel: wheel ## test the wheel, installed in an environment of its own
 	$(PYTHON) -m venv --clear $(PY_WHEEL_VENV)
 	$(PY_WHEEL_VENV)/bin/pip install --quiet --disable-pip-version-check \
 		-r python/requirements-dev.txt dist/baton-*.whl
+	$(PY_WHEEL_VENV)/bin/pip install --quiet --disable-pip-version-check auditwheel
+	tag=$$(ls dist/baton-*.whl | sed 's/.*-//; s/\.whl//'); \
+		$(PY_WHEEL_VENV)/bin/auditwheel show dist/baton-*.whl | tr -d '\n' | grep -q "platform tag: *\"$$tag\"" || \
+		{ $(PY_WHEEL_VENV)/bin/auditwheel show dist/baton-*.whl; echo "the wheel's tag $$tag is not what it needs"; exit 1; }
 	rm -rf build/wheel-test && mkdir -p build/wheel-test
 	cp -r python/tests python/conftest.py python/pyproject.toml build/wheel-test/
 	cd build/wheel-test && BATON_LIBRARY= BATOND=$(abspath target/release/batond) \

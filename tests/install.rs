@@ -30,6 +30,7 @@ fn make(target: &str, dir: &Path, stage: &Path) {
         .arg(format!("PREFIX={PREFIX}"))
         .arg(format!("DESTDIR={}", dir.join("root").display()))
         .arg(format!("BUILT={}", stage.display()))
+        .arg("SYSCONFDIR=/opt/baton/etc")
         .arg(format!("MAN_BUILT={}", dir.join("man").display()))
         .current_dir(ROOT);
     run(command);
@@ -67,7 +68,13 @@ fn an_installed_copy_builds_programs_and_can_be_removed() {
 
     let prefix = root.join("opt/baton");
     let version = env!("CARGO_PKG_VERSION");
-    for file in ["bin/baton", "bin/batond", "lib/libbaton.a", "include/baton/spinlock.h"] {
+    for file in [
+        "bin/baton",
+        "bin/batond",
+        "lib/libbaton.a",
+        "include/baton/spinlock.h",
+        "lib/systemd/system/batond.service",
+    ] {
         assert!(prefix.join(file).is_file(), "{file}");
     }
     let target_of = |link: &str| std::fs::read_link(prefix.join("lib").join(link)).unwrap();
@@ -79,7 +86,28 @@ fn an_installed_copy_builds_programs_and_can_be_removed() {
     }
 
     make("uninstall", dir.path(), &stage);
-    assert_eq!(files_below(&root), Vec::<PathBuf>::new());
+    // Settings are the operator's.
+    assert_eq!(files_below(&root), [prefix.join("etc/baton/batond.toml")]);
+}
+
+/// `dpkg-gensymbols` holds the package to its file; this holds the file to the sources, where there
+/// is no dpkg, and tells at once.
+#[test]
+fn the_symbols_of_the_debian_package_are_those_that_are_exported() {
+    if !has_tool("nm") {
+        return;
+    }
+    let file = Path::new(ROOT).join("packaging/debian/libbaton0.symbols");
+    let text = std::fs::read_to_string(file).unwrap();
+    let listed = text.lines().filter_map(|line| line.strip_prefix(' ')?.split('@').next());
+    let mut nm = Command::new("nm");
+    nm.args(["-D", "--defined-only"]).arg(built("libbaton.so"));
+    let said = run(nm);
+    let mut exported: Vec<&str> = said.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    exported.sort_unstable();
+    let mut listed: Vec<&str> = listed.collect();
+    listed.sort_unstable();
+    assert_eq!(listed, exported);
 }
 
 /// As somebody who uses the installed copy builds a program.

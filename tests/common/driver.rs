@@ -44,7 +44,18 @@ impl Driver {
 
     /// The same, with these variables.
     pub fn start_with(variables: &[(&str, &str)]) -> Driver {
-        let mut child = hermetic(Command::new(compile("driver.c")))
+        Driver::spawn(Command::new(compile("driver.c")), variables)
+    }
+
+    /// The same, in a network namespace.
+    pub fn start_in(namespace: &str, variables: &[(&str, &str)]) -> Driver {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(compile("driver.c"));
+        Driver::spawn(command, variables)
+    }
+
+    fn spawn(command: Command, variables: &[(&str, &str)]) -> Driver {
+        let mut child = hermetic(command)
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
