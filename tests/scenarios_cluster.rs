@@ -130,6 +130,44 @@ fn scenario_5f_without_a_quorum_nothing_is_acknowledged_until_it_is_back() {
 }
 
 #[test]
+fn a_follower_that_missed_more_than_the_log_keeps_takes_over_state_and_files() {
+    let mut cluster = Cluster::start(3, LEASE);
+    let mut client = Driver::connect(cluster.list());
+    section(&mut client, &[("file_0", "A"), ("file_1", "A")]);
+    cluster.all_hold("file_0", "A");
+    let follower = cluster.follower();
+    cluster.kill(follower);
+    for _ in 0..10 {
+        client.ok("acquire");
+        for _ in 0..5 {
+            client.ok("fill file_0 1000000");
+        }
+        client.ok("release");
+    }
+    let leader = cluster.leader();
+    let is_cut = || cluster.traces().matches(" checkpoint index=").count() >= 4;
+    common::eventually("leader and follower have made two checkpoints each", is_cut);
+    cluster.restart(follower);
+    section(&mut client, &[("file_1", "B")]);
+    let expected = cluster.servers[leader].file("file_0");
+    assert_eq!(expected.len(), 50_000_001);
+    common::eventually("it has caught up", || cluster.servers[follower].file("file_0") == expected);
+    cluster.all_hold("file_1", "AB");
+    assert!(cluster.traces().contains("took over a state"));
+    // It is as good as any other: with the leader gone it is part of the quorum.
+    cluster.kill(leader);
+    section(&mut client, &[("file_1", "C")]);
+    // And it starts again from what it took over.
+    cluster.restart(leader);
+    cluster.all_hold("file_1", "ABC");
+    cluster.kill(follower);
+    cluster.restart(follower);
+    section(&mut client, &[("file_1", "D")]);
+    cluster.all_hold("file_1", "ABCD");
+    cluster.all_hold("file_0", &expected);
+}
+
+#[test]
 fn scenario_4c_of_a_cluster_waiters_keep_their_places_over_a_change_of_leader() {
     let mut cluster = Cluster::start(3, LEASE);
     let mut clients: Vec<_> = (0..3).map(|_| Driver::connect(cluster.list())).collect();

@@ -12,8 +12,8 @@ use super::validate::{Rejected, validate};
 use crate::mutant;
 use crate::types::{LogIndex, Millis};
 use crate::wal::{Batch, Pending};
-use raft::eraftpb::{ConfChangeV2, Entry, EntryType, HardState, Message, MessageType};
-use raft::{Config, RawNode, StateRole};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType, HardState, Message, MessageType, Snapshot};
+use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
 /// How long things take, a tick being the unit, and how much is kept.
@@ -112,6 +112,8 @@ pub struct Node {
     unsaved: VecDeque<Unsaved>,
     proposals: VecDeque<Vec<u8>>,
     trusted_until: Option<Millis>,
+    /// What was said to be applied.
+    applied: u64,
 }
 
 impl Node {
@@ -160,6 +162,7 @@ impl Node {
             unsaved: VecDeque::new(),
             proposals: VecDeque::new(),
             trusted_until: None,
+            applied,
         })
     }
 
@@ -193,6 +196,57 @@ impl Node {
         if is_beat && self.role().is_leading {
             self.ask_for_trust(now);
         }
+        if self.ticks.is_multiple_of(SNAPSHOT_TICKS) && self.role().is_leading {
+            self.offer_again();
+        }
+    }
+
+    /// Has snapshots sent again to members that have not taken theirs: it may have been lost.
+    fn offer_again(&mut self) {
+        let is_waiting = |(id, progress): (&u64, &raft::Progress)| match progress.state
+            == ProgressState::Snapshot
+        {
+            true => Some(*id),
+            false => None,
+        };
+        let waiting: Vec<u64> = self.raw.raft.prs().iter().filter_map(is_waiting).collect();
+        for id in waiting {
+            self.raw.report_snapshot(id, SnapshotStatus::Failure);
+        }
+    }
+
+    /// A durable checkpoint, for members that lack entries which are gone.
+    pub fn offer(&mut self, checkpoint: &Checkpoint) {
+        let Ok(data) = postcard::to_stdvec(checkpoint) else { return };
+        let mut snapshot = Snapshot { data: data.into(), ..Snapshot::default() };
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (checkpoint.index, checkpoint.term);
+        metadata.set_conf_state(checkpoint.members.to_conf());
+        self.raw.mut_store().set_snapshot(snapshot);
+    }
+
+    /// The state that this message brings, if this member needs it. It is to be made durable,
+    /// data files and all, before the message is given to [`Node::handle_message`].
+    pub fn needed_snapshot(&self, message: &Message) -> Option<Checkpoint> {
+        let is_valid = validate(&self.raw, message).is_ok();
+        let raft = &self.raw.raft;
+        let metadata = message.snapshot.as_ref()?.get_metadata();
+        if !is_valid || message.term < raft.term || metadata.index <= raft.raft_log.committed {
+            return None;
+        }
+        let checkpoint: Checkpoint = postcard::from_bytes(&message.get_snapshot().data).ok()?;
+        let is_same = (checkpoint.index, checkpoint.term) == (metadata.index, metadata.term)
+            && checkpoint.members.to_conf() == *metadata.get_conf_state();
+        is_same.then_some(checkpoint)
+    }
+
+    /// Completes the checkpoint of a snapshot that is taken over; where it belongs in the journal:
+    /// behind all that was put there so far, none of which counts any more but term and vote.
+    pub fn place_snapshot(&self, checkpoint: &mut Checkpoint) -> LogIndex {
+        let hard = self.raw.raft.hard_state();
+        checkpoint.log_from = (checkpoint.index, checkpoint.term);
+        checkpoint.hard = (hard.term, hard.vote, hard.commit.max(checkpoint.index));
+        self.journal
     }
 
     /// Has the others confirm that this member leads; what they say counts from now on.
@@ -273,7 +327,12 @@ impl Node {
 
     /// Entries up to `index` have been applied.
     pub fn handle_applied(&mut self, index: u64) {
-        if index > self.raw.raft.raft_log.applied {
+        self.applied = self.applied.max(index);
+        let log = &self.raw.raft.raft_log;
+        // A state that was taken over may be ahead of what the library knows to be committed here,
+        // and of what it knows to be kept.
+        let index = self.applied.min(log.committed).min(log.persisted);
+        if index > log.applied {
             self.raw.advance_apply_to(index);
         }
     }
@@ -285,6 +344,11 @@ impl Node {
             let mut ready = self.raw.ready();
             out.messages.extend(ready.take_messages());
             let messages = ready.take_persisted_messages();
+            if !ready.snapshot().is_empty() {
+                let metadata = ready.snapshot().get_metadata();
+                let before = (metadata.index, metadata.term);
+                self.raw.mut_store().restart(before, metadata.get_conf_state().clone());
+            }
             let entries = ready.take_entries();
             let needs_journal = !entries.is_empty() || ready.must_sync();
             if needs_journal {
@@ -443,6 +507,7 @@ impl Node {
         }
         if let Some(number) = through {
             self.raw.on_persist_ready(number);
+            self.handle_applied(0);
         }
     }
 }
@@ -461,6 +526,8 @@ fn mix(seed: u64) -> u64 {
 
 /// What the library writes into a vote that a transfer of the lead asks for.
 const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
+/// A snapshot that was not taken is sent again after this many ticks.
+const SNAPSHOT_TICKS: u64 = 100;
 /// Bytes of entries in one message.
 const MESSAGE_MAX: u64 = 1 << 20;
 /// Bytes of commands that may be on their way to a quorum.

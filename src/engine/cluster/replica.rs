@@ -33,6 +33,10 @@ impl Replica {
     /// Applies what was committed next; what it publishes is added to `parts`.
     pub fn apply(&mut self, committed: &Committed, parts: &mut Vec<Part>) -> Result<(), String> {
         let next = self.index + 1;
+        if committed.index < next {
+            // It is in a state that was taken over from another member.
+            return Ok(());
+        }
         if committed.index != next {
             return Err(format!("entry {} was committed and {next} expected", committed.index));
         }

@@ -1,12 +1,15 @@
 //! The thread that drives the node.
 
+use super::keeper::until_done;
 use super::{Due, Input};
 use crate::engine::cluster::codec::encode_message;
 use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::node::{Node, Output, Role, What};
 use crate::engine::cluster::validate::Rejected;
+use crate::engine::solo::Ending;
 use crate::server::core::{Core, Now};
 use crate::server::threads::{Scratch, Server, lock};
+use raft::eraftpb::{Message, MessageType};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,6 +83,7 @@ impl Driver {
             Input::Message(message) => {
                 cluster.messages.fetch_sub(1, Ordering::Relaxed);
                 let from = message.from;
+                let Some(message) = self.divert(message) else { return };
                 match self.node.handle_message(message, now.steady) {
                     Ok(()) => {}
                     Err(why @ Rejected::Library(_)) => {
@@ -93,7 +97,12 @@ impl Driver {
             Input::Saved(batch) => self.node.handle_saved(batch, out),
             Input::Applied(index) => self.node.handle_applied(index),
             Input::Cut(checkpoint) => self.keep(checkpoint),
-            Input::Kept(checkpoint) => self.node.compact(&checkpoint),
+            Input::Kept(checkpoint) => {
+                self.node.compact(&checkpoint);
+                self.node.offer(&checkpoint);
+            }
+            Input::Fetched(message, checkpoint) => self.keep_taken(message, checkpoint),
+            Input::TakenOver(message) => self.take_over(message, now, out),
             Input::Retire => self.retire(now),
         }
     }
@@ -178,7 +187,54 @@ impl Driver {
             self.node.ask_for_trust(server.now().steady);
             cluster.call();
         }
-        cluster.due.push(Due { entries: out.committed, term });
+        cluster.due.push(Due::Entries(out.committed, term));
+    }
+
+    /// A message that brings a state which this member needs goes to who takes it over.
+    fn divert(&mut self, message: Message) -> Option<Message> {
+        if message.get_msg_type() != MessageType::MsgSnapshot {
+            return Some(message);
+        }
+        let cluster = self.server.cluster();
+        let Some(checkpoint) = self.node.needed_snapshot(&message) else { return Some(message) };
+        if !cluster.is_taking_over.swap(true, Ordering::AcqRel) {
+            info!(from = message.from, index = checkpoint.index, "taking over a state");
+            cluster.due.push(Due::State(message, Box::new(checkpoint)));
+        }
+        None
+    }
+
+    /// Has the state that was taken over kept, by a thread of its own.
+    fn keep_taken(&mut self, message: Message, mut checkpoint: Box<Checkpoint>) {
+        let place = self.node.place_snapshot(&mut checkpoint);
+        let kept = self.server.spawn("checkpoint", move |server| {
+            until_done(server, || match server.store().keep_checkpoint(place, &checkpoint) {
+                Ok(()) => Ending::Done,
+                Err(error) if error.is_full() => Ending::Full,
+                Err(error) => {
+                    error!(%error, "cannot keep the state of another server");
+                    Ending::Failed
+                }
+            });
+            server.cluster().is_cutting.store(false, Ordering::Release);
+            server.cluster().tell(Input::TakenOver(message));
+        });
+        if let Err(error) = kept {
+            error!(%error, "cannot start a thread to keep the state of another server");
+            std::process::exit(1);
+        }
+    }
+
+    /// The state is kept: the library goes on from it.
+    fn take_over(&mut self, message: Message, now: Now, out: &mut Output) {
+        let index = message.get_snapshot().get_metadata().index;
+        if let Err(why) = self.node.handle_message(message, now.steady) {
+            warn!(%why, "the state that was taken over came too late");
+        }
+        self.node.poll(out);
+        self.node.handle_applied(index);
+        self.server.cluster().is_taking_over.store(false, Ordering::Release);
+        info!(index, "took over a state");
     }
 
     /// Has a checkpoint kept by a thread of its own.

@@ -1,18 +1,20 @@
 //! The threads that keep the journal and apply what is committed.
 
-use super::{CHECKPOINT_BYTES, Due, Input};
+use super::{CHECKPOINT_BYTES, Due, Input, fetch};
+use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::cluster::replica::Replica;
 use crate::engine::solo::Ending;
 use crate::machine::Part;
 use crate::server::core::Core;
 use crate::server::threads::{Scratch, Server};
+use raft::eraftpb::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How often writing is tried again on a full disk.
 const RETRY: Duration = Duration::from_millis(100);
@@ -33,7 +35,7 @@ pub(in crate::server) fn keep_journal(server: &Arc<Server>) {
 
 /// Does it again until there is room for it; says whether that came. A disk that fails otherwise
 /// ends the process: what this member has promised the others cannot be kept any more.
-fn until_done(server: &Arc<Server>, mut work: impl FnMut() -> Ending) -> bool {
+pub(super) fn until_done(server: &Arc<Server>, mut work: impl FnMut() -> Ending) -> bool {
     loop {
         match work() {
             Ending::Done => return true,
@@ -69,8 +71,12 @@ impl Applier {
     pub(in crate::server) fn run(mut self) {
         let server = Arc::clone(&self.server);
         while let Some(due) = server.cluster().due.take() {
-            for Due { entries, term } in due {
-                if !self.apply(&entries, term) {
+            for due in due {
+                let goes_on = match due {
+                    Due::Entries(entries, term) => self.apply(&entries, term),
+                    Due::State(message, checkpoint) => self.take_over(message, checkpoint),
+                };
+                if !goes_on {
                     return;
                 }
             }
@@ -119,6 +125,39 @@ impl Applier {
             });
         }
         server.cluster().tell(Input::Applied(self.replica.index));
+        true
+    }
+
+    /// Takes over the state of another member, and what it lacks of the data files. Says whether to
+    /// go on.
+    fn take_over(&mut self, message: Message, checkpoint: Box<Checkpoint>) -> bool {
+        let server = Arc::clone(&self.server);
+        let cluster = server.cluster();
+        // An older checkpoint must not be written after this one.
+        while cluster.is_cutting.swap(true, Ordering::AcqRel) {
+            if server.is_stopping() {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        match fetch::fetch(&server, message.from, &self.replica.files, &checkpoint.files) {
+            Ok(()) => {
+                self.replica = Replica::new((*checkpoint).clone());
+                (self.begun, self.bytes) = ((0, 0), 0);
+                cluster.tell(Input::Fetched(message, checkpoint));
+            }
+            Err(error) => {
+                // The leader offers its state again.
+                warn!(%error, from = message.from, "cannot take over a state");
+                let sizes = self.replica.files.iter().map(|mark| mark.size).collect();
+                if let Err(error) = server.store().cut_back(sizes) {
+                    error!(%error, "cannot cut the data files back");
+                    std::process::exit(1);
+                }
+                cluster.is_cutting.store(false, Ordering::Release);
+                cluster.is_taking_over.store(false, Ordering::Release);
+            }
+        }
         true
     }
 

@@ -5,12 +5,13 @@
 //! | `member` ([`driver`]) | drives the node: takes in what the others say, what was proposed here, what was kept and applied, and passes on what follows |
 //! | `journal` ([`keeper`]) | writes and syncs the journal; what comes meanwhile goes together |
 //! | `apply` ([`keeper`]) | applies what is committed, publishes, begins to lead |
-//! | `peer` ([`peers`]) | two for each other member: one sends, one receives |
+//! | `peer` ([`peers`]) | two for each other member: one sends, one receives; one more where a member fetches what it lacks of the data files ([`fetch`]) |
 //!
 //! Requests are served as by a server of its own, by the same threads and the same core. Where this
 //! member does not lead the core only tells clients where to go.
 
 pub(in crate::server) mod driver;
+mod fetch;
 pub(in crate::server) mod keeper;
 pub(in crate::server) mod peers;
 mod queue;
@@ -41,14 +42,21 @@ pub(super) enum Input {
     Cut(Box<Checkpoint>),
     /// It is kept.
     Kept(Box<Checkpoint>),
+    /// The state that another member's message brought is in the data files and in force; not kept
+    /// yet.
+    Fetched(Message, Box<Checkpoint>),
+    /// It is kept; now the library may learn of it.
+    TakenOver(Message),
     /// Another member is to lead; this one stops.
     Retire,
 }
 
-/// Entries to be applied, and the term in which this member leads, or 0.
-pub(super) struct Due {
-    entries: Vec<Committed>,
-    term: u64,
+/// Work for the thread that applies.
+pub(super) enum Due {
+    /// Entries, and the term in which this member leads, or 0.
+    Entries(Vec<Committed>, u64),
+    /// A state that another member's message brings: the entries are not to be had any more.
+    State(Message, Box<Checkpoint>),
 }
 
 /// What the threads of a member share.
@@ -61,7 +69,10 @@ pub struct Cluster {
     driver: OnceLock<Thread>,
     journal: Queue<Batch>,
     due: Queue<Due>,
+    /// A checkpoint is on its way, or a state is being taken over.
     is_cutting: AtomicBool,
+    /// A state of another member is being taken over.
+    is_taking_over: AtomicBool,
     role: Mutex<Role>,
     peers: Peers,
 }
@@ -76,6 +87,7 @@ impl Cluster {
             journal: Queue::default(),
             due: Queue::default(),
             is_cutting: AtomicBool::new(false),
+            is_taking_over: AtomicBool::new(false),
             role: Mutex::new(Role::default()),
             peers,
         }

@@ -2,6 +2,7 @@
 //! length, checksum and a message of [`crate::engine::cluster::codec`]; before the first both
 //! sides say who they are.
 
+use super::fetch;
 use super::settings::Place;
 use crate::engine::cluster::codec::{Input as Reader, decode_message, put_u64};
 use crate::server::threads::{Server, lock};
@@ -15,9 +16,19 @@ use std::thread;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Messages of who has connected.
+    Messages,
+    /// Questions for parts of the data files.
+    Fetch,
+}
+
 /// Who speaks, and to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hello {
+    purpose: Purpose,
     cluster: u64,
     from: u64,
     to: u64,
@@ -112,8 +123,14 @@ impl Peers {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    fn hello(&self, to: u64) -> Hello {
-        Hello { cluster: self.place.cluster, from: self.place.id, to, clients: self.clients }
+    fn hello(&self, to: u64, purpose: Purpose) -> Hello {
+        Hello {
+            purpose,
+            cluster: self.place.cluster,
+            from: self.place.id,
+            to,
+            clients: self.clients,
+        }
     }
 
     /// Checks who it is that speaks to this member.
@@ -152,7 +169,7 @@ pub(in crate::server) fn speak(server: &Arc<Server>, id: u64) {
     let mut pause = PAUSE_MIN;
     let mut told = String::new();
     while !peers.is_closed() {
-        match connect(peers, id) {
+        match connect(peers, id, Purpose::Messages) {
             Ok(stream) => {
                 info!(server = id, "connected");
                 (pause, told) = (PAUSE_MIN, String::new());
@@ -178,8 +195,18 @@ pub(in crate::server) fn speak(server: &Arc<Server>, id: u64) {
     }
 }
 
-fn connect(peers: &Peers, id: u64) -> io::Result<TcpStream> {
-    let addr = &peers.links[&id].addr;
+/// A connection to another member that is not for messages.
+pub(super) fn connect_for(
+    server: &Arc<Server>,
+    id: u64,
+    purpose: Purpose,
+) -> io::Result<TcpStream> {
+    connect(&server.cluster().peers, id, purpose)
+}
+
+fn connect(peers: &Peers, id: u64, purpose: Purpose) -> io::Result<TcpStream> {
+    let link = peers.links.get(&id).ok_or_else(|| io::Error::other("no such server"))?;
+    let addr = &link.addr;
     let mut found = addr.to_socket_addrs()?.filter(|addr| addr.is_ipv4());
     let addr = found.next().ok_or_else(|| io::Error::other("the address has no IPv4 address"))?;
     let mut stream = TcpStream::connect_timeout(&addr, CONNECT_WAIT)?;
@@ -188,7 +215,7 @@ fn connect(peers: &Peers, id: u64) -> io::Result<TcpStream> {
     stream.set_write_timeout(Some(WRITE_WAIT))?;
     // A leader's beat is always on its way: what is not acknowledged in this time never will be.
     setsockopt(&stream, sockopt::TcpUserTimeout, &GIVE_UP_MS)?;
-    stream.write_all(&encode_hello(&peers.hello(id)))?;
+    stream.write_all(&encode_hello(&peers.hello(id, purpose)))?;
     let hello = read_hello(&mut stream)?;
     peers.check(&hello).map_err(io::Error::other)?;
     peers.learn(&hello);
@@ -269,13 +296,16 @@ fn hear(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<()> {
     }
     let hello = read_hello(&mut stream)?;
     // Also to a stranger, who is to learn what is wrong.
-    stream.write_all(&encode_hello(&peers.hello(hello.from)))?;
+    stream.write_all(&encode_hello(&peers.hello(hello.from, hello.purpose)))?;
     if let Err(why) = peers.check(&hello) {
         warn!(server = hello.from, why, "turned another server away");
         return Ok(());
     }
     peers.learn(&hello);
     stream.set_read_timeout(None)?;
+    if hello.purpose == Purpose::Fetch {
+        return fetch::answer(server, stream);
+    }
     let mut stream = io::BufReader::with_capacity(64 << 10, stream);
     let mut frame = Vec::new();
     loop {
@@ -306,7 +336,10 @@ fn hear(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<()> {
 }
 
 fn encode_hello(hello: &Hello) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
+    let mut out = match hello.purpose {
+        Purpose::Messages => MAGIC.to_vec(),
+        Purpose::Fetch => MAGIC_FETCH.to_vec(),
+    };
     put_u64(&mut out, hello.cluster);
     put_u64(&mut out, hello.from);
     put_u64(&mut out, hello.to);
@@ -326,16 +359,21 @@ fn read_hello(stream: &mut TcpStream) -> io::Result<Hello> {
 }
 
 fn decode_hello(bytes: &[u8; HELLO_LEN]) -> Option<Hello> {
-    let mut input = Reader(bytes.strip_prefix(&MAGIC)?);
+    let (purpose, rest) = match bytes.strip_prefix(&MAGIC) {
+        Some(rest) => (Purpose::Messages, rest),
+        None => (Purpose::Fetch, bytes.strip_prefix(&MAGIC_FETCH)?),
+    };
+    let mut input = Reader(rest);
     let (cluster, from, to) = (input.u64().ok()?, input.u64().ok()?, input.u64().ok()?);
     let packed = input.u64().ok()?;
     let ip = Ipv4Addr::from_bits(u32::try_from(packed >> 16).ok()?);
     let clients = SocketAddrV4::new(ip, (packed & 0xffff) as u16);
-    Some(Hello { cluster, from, to, clients })
+    Some(Hello { purpose, cluster, from, to, clients })
 }
 
 /// The last byte is the version of what members say to each other.
 const MAGIC: [u8; 8] = *b"BATONPR\x01";
+const MAGIC_FETCH: [u8; 8] = *b"BATONFT\x01";
 const HELLO_LEN: usize = 8 + 4 * 8;
 /// The longest frame: more than any message of entries, and a state that is handed over.
 const FRAME_MAX: usize = 1 << 30;
@@ -359,11 +397,16 @@ mod tests {
     #[test]
     fn a_hello_has_these_bytes_and_comes_back() {
         let clients = "127.0.0.1:10000".parse().unwrap();
-        let hello = Hello { cluster: 0x0102, from: 3, to: 4, clients };
+        let purpose = Purpose::Messages;
+        let hello = Hello { purpose, cluster: 0x0102, from: 3, to: 4, clients };
         let bytes: [u8; HELLO_LEN] = encode_hello(&hello).try_into().unwrap();
         assert_eq!(bytes[..16], *b"BATONPR\x01\x02\x01\0\0\0\0\0\0");
         assert_eq!(bytes[32..], [0x10, 0x27, 1, 0, 0, 0x7f, 0, 0]);
         assert_eq!(decode_hello(&bytes), Some(hello));
+        let fetch = Hello { purpose: Purpose::Fetch, ..hello };
+        let fetch_bytes: [u8; HELLO_LEN] = encode_hello(&fetch).try_into().unwrap();
+        assert_eq!(fetch_bytes[..8], *b"BATONFT\x01");
+        assert_eq!(decode_hello(&fetch_bytes), Some(fetch));
         let mut other = bytes;
         other[7] = 2;
         assert_eq!(decode_hello(&other), None);

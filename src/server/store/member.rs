@@ -177,6 +177,12 @@ impl<D: Disk> Store<D> {
         Ending::Done
     }
 
+    /// Takes back what was published beyond these sizes.
+    pub fn cut_back(&self, mut sizes: Vec<u64>) -> Result<(), OpenError> {
+        sizes.resize(self.data.sizes().len(), 0);
+        Ok(self.data.restore(sizes)?.finish()?)
+    }
+
     /// Makes what was published so far stable, replaces the checkpoint, and removes what of the
     /// journal it covers.
     pub fn keep_checkpoint(

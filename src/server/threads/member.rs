@@ -37,8 +37,11 @@ impl Server {
         let Start { id, member, peers, listener, seed } = start;
         let Member { log, replica, journal } = member;
         let now = clock.now();
-        let node = Node::new(id, log, replica.index, journal, Tuning::default(), seed, now.steady)
+        let tuning = Tuning::default();
+        let mut node = Node::new(id, log, replica.index, journal, tuning, seed, now.steady)
             .map_err(|error| io::Error::other(error.to_string()))?;
+        // What is replayed from the log stands behind the checkpoint.
+        node.offer(&replica.checkpoint());
         let core = Core::following(config.settings(), now);
         let others = peers.ids();
         let cluster = Cluster::new(peers);

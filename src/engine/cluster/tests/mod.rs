@@ -7,13 +7,18 @@ use world::{Faults, World};
 
 /// Runs a cluster of `size` through faults, then lets it heal; says what it committed.
 fn run(size: u64, seed: u64, faults: Faults) -> Vec<u64> {
+    run_and_count(size, seed, faults).0
+}
+
+/// The same, with how many snapshots were taken over.
+fn run_and_count(size: u64, seed: u64, faults: Faults) -> (Vec<u64>, u64) {
     let mut world = World::new(size, seed, faults);
     world.run(3_000);
     world.heal();
     world.run(2_000);
     world.calm();
     world.check_agreement();
-    world.history()
+    (world.history(), world.taken_over)
 }
 
 fn seeds() -> std::ops::Range<u64> {
@@ -39,6 +44,13 @@ fn five_members_agree_whatever_fails() {
         println!("seed {seed}; again with: BATON_TEST_SEED={seed}");
         run(5, seed, Faults::all());
     }
+}
+
+#[test]
+fn members_that_lack_entries_take_over_a_state() {
+    let seeds = seeds().filter(|seed| seed.is_multiple_of(2)).take(8);
+    let taken: u64 = seeds.map(|seed| run_and_count(3, seed, Faults::all()).1).sum();
+    assert!(taken > 0, "no snapshot was ever needed");
 }
 
 #[test]

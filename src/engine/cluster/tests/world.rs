@@ -3,6 +3,7 @@
 use crate::disk::Disk;
 use crate::disk::mem::MemDisk;
 use crate::engine::cluster::codec::{decode_message, encode_message};
+use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::node::{Committed, Node, Output, Tuning};
 use crate::engine::cluster::recover::{recover, write_checkpoint};
 use crate::engine::cluster::replica::Replica;
@@ -56,6 +57,8 @@ impl Random {
 struct Member {
     /// Members of the cluster.
     founders: u64,
+    /// Bytes of applied entries that it keeps.
+    tail_bytes: usize,
     disk: MemDisk,
     process: Option<Process>,
     /// Its clock in hundredths of the world's.
@@ -89,6 +92,8 @@ pub struct World {
     /// The highest index that a leader counted as committed.
     acknowledged: u64,
     next_fault: u64,
+    /// Snapshots that members took over.
+    pub taken_over: u64,
     /// Nothing more is proposed.
     is_calm: bool,
 }
@@ -105,6 +110,7 @@ impl World {
                 id,
                 Member {
                     founders: size,
+                    tail_bytes: if seed.is_multiple_of(2) { 2_000 } else { 1 << 20 },
                     disk,
                     process: None,
                     rate,
@@ -126,6 +132,7 @@ impl World {
             proposed: 0,
             acknowledged: 0,
             next_fault: faults.every,
+            taken_over: 0,
             is_calm: false,
         }
     }
@@ -283,9 +290,17 @@ impl World {
             }
             let Some(process) = &mut member.process else { continue };
             let message = decode_message(&bytes).unwrap();
+            if let Some(checkpoint) = process.node.needed_snapshot(&message) {
+                process.take_over(checkpoint, &member.disk);
+                self.taken_over += 1;
+            }
+            let index = message.snapshot.as_ref().map(|one| one.get_metadata().index);
             process.node.handle_message(message, local).unwrap();
             let mut out = Output::default();
             process.node.poll(&mut out);
+            if let Some(index) = index {
+                process.node.handle_applied(index);
+            }
             self.take(to, out);
         }
     }
@@ -336,9 +351,11 @@ impl Member {
         let founders: Vec<u64> = (1..=self.founders).collect();
         let found = recover(&self.disk, Path::new(DIR), &options, &founders).unwrap();
         let applied = found.replica.index;
-        let node = Node::new(id, found.log, applied, found.journal, Tuning::default(), 7, now);
+        let tuning = Tuning { tail_bytes: self.tail_bytes, ..Tuning::default() };
+        let mut node = Node::new(id, found.log, applied, found.journal, tuning, 7, now).unwrap();
+        node.offer(&found.replica.checkpoint());
         self.process = Some(Process {
-            node: node.unwrap(),
+            node,
             replica: found.replica,
             writer: found.writer,
             saving: None,
@@ -349,12 +366,24 @@ impl Member {
 }
 
 impl Process {
+    /// Makes a state that another member sent this member's own, durably.
+    fn take_over(&mut self, mut checkpoint: Checkpoint, disk: &MemDisk) {
+        let place = self.node.place_snapshot(&mut checkpoint);
+        write_checkpoint(disk, Path::new(DIR), place, &checkpoint).unwrap();
+        self.writer.remove_through(place).unwrap();
+        self.checkpointed = checkpoint.index;
+        if checkpoint.index > self.replica.index {
+            self.replica = Replica::new(checkpoint);
+        }
+    }
+
     fn checkpoint(&mut self, disk: &MemDisk) {
         let mut checkpoint = self.replica.checkpoint();
         let place = self.node.place_checkpoint(&mut checkpoint);
         write_checkpoint(disk, Path::new(DIR), place, &checkpoint).unwrap();
         self.writer.remove_through(place).unwrap();
         self.node.compact(&checkpoint);
+        self.node.offer(&checkpoint);
         self.checkpointed = checkpoint.index;
     }
 }
