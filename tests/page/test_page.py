@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Server, Watched, eventually
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 Open = Callable[..., Watched]
 HOSTILE = """<script>window.hacked=1</script><img src=x onerror="window.hacked=2">'"`&amp;</pre>"""
@@ -228,6 +231,24 @@ def test_the_endpoint_lets_nothing_else_in(server: Server) -> None:
     fetched = json.load(urllib.request.urlopen(server.url + "/api/status"))
     assert fetched.keys() == json.loads(server.baton("status", "--json")).keys()
     eventually("nobody holds", lambda: "null" in server.baton("who", "--json"))
+
+
+def test_a_cluster_shows_its_servers(tmp_path: Path, browser: Browser) -> None:
+    """A member names the leader and itself; on its own it leads."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    member = Server(tmp_path, "--node", "1", "--cluster", f"1=127.0.0.1:{port}")
+    try:
+        context = browser.new_context()
+        page = Watched(context, member.url).page
+        expect(page.locator("#servers")).to_contain_text("leads, shows this page")
+        expect(page.locator("#servers")).to_contain_text(member.address)
+        member.work("client", 2, 0.0, text="in a cluster").wait()
+        expect(page.locator("#files pre").first).to_contain_text("in a cluster")
+        context.close()
+    finally:
+        member.stop()
 
 
 AT_END = "pre => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 2"

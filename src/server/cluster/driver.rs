@@ -69,6 +69,9 @@ impl Driver {
         }
         self.node.handle_time(now.steady);
         self.node.poll(&mut out);
+        let log = &self.node.raw().raft.raft_log;
+        cluster.committed.store(log.committed, Ordering::Relaxed);
+        cluster.applied.store(log.applied, Ordering::Relaxed);
         self.note_role(now);
         self.pass_on(out);
         if let Some(batch) = self.node.poll_save() {

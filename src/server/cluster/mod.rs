@@ -24,6 +24,7 @@ use crate::engine::cluster::node::{Committed, Role};
 use crate::wal::Batch;
 use queue::Queue;
 use raft::eraftpb::Message;
+use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::Thread;
@@ -59,6 +60,18 @@ pub(super) enum Due {
     State(Message, Box<Checkpoint>),
 }
 
+/// A cluster as one of its members sees it.
+pub struct Membership {
+    pub id: u64,
+    pub role: Role,
+    /// All members, this one too, and where clients find them as far as is known.
+    pub servers: Vec<(u64, Option<SocketAddrV4>)>,
+    pub committed: u64,
+    pub applied: u64,
+    /// Messages to others that were lost because too many waited.
+    pub dropped: u64,
+}
+
 /// What the threads of a member share.
 pub struct Cluster {
     /// The term in which this member leads; 0: it does not. Set before the core learns of it.
@@ -74,6 +87,9 @@ pub struct Cluster {
     /// A state of another member is being taken over.
     is_taking_over: AtomicBool,
     role: Mutex<Role>,
+    /// Entries that are committed as far as this member knows, and that it has applied.
+    committed: AtomicU64,
+    applied: AtomicU64,
     peers: Peers,
 }
 
@@ -89,6 +105,8 @@ impl Cluster {
             is_cutting: AtomicBool::new(false),
             is_taking_over: AtomicBool::new(false),
             role: Mutex::new(Role::default()),
+            committed: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
             peers,
         }
     }
@@ -116,6 +134,21 @@ impl Cluster {
     /// Where this member stood when the driver looked last.
     pub fn role(&self) -> Role {
         *super::threads::lock(&self.role)
+    }
+
+    /// The same for an operator, with the other members.
+    pub(super) fn membership(&self) -> Membership {
+        let mut ids = self.peers.ids();
+        ids.push(self.peers.own_id());
+        ids.sort_unstable();
+        Membership {
+            id: self.peers.own_id(),
+            role: self.role(),
+            servers: ids.into_iter().map(|id| (id, self.peers.client_addr(id))).collect(),
+            committed: self.committed.load(Ordering::Relaxed),
+            applied: self.applied.load(Ordering::Relaxed),
+            dropped: self.peers.dropped(),
+        }
     }
 
     /// Ends the threads that wait for work.

@@ -87,6 +87,16 @@ impl Peers {
         self.links.keys().copied().collect()
     }
 
+    /// The number of this member.
+    pub fn own_id(&self) -> u64 {
+        self.place.id
+    }
+
+    /// Messages to others that were lost because too many waited.
+    pub fn dropped(&self) -> u64 {
+        self.links.values().map(|link| link.dropped.load(Ordering::Relaxed)).sum()
+    }
+
     /// Where clients find this member, if that is known.
     pub fn client_addr(&self, id: u64) -> Option<SocketAddrV4> {
         if id == self.place.id {

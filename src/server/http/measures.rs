@@ -1,12 +1,11 @@
 //! `/metrics`: what is measured, in the text format of Prometheus' OpenMetrics, in base units.
 //! docs/OPERATIONS.md says what each means. No label names a client: there may be any number.
-//!
-//! Names that begin with `baton_cluster_` are kept for what a member of a cluster adds.
 
 use super::procfs;
 use crate::limits::HISTORY_MAX;
 use crate::protocol::inspect::RecordKind;
 use crate::protocol::{Reason, Status};
+use crate::server::cluster::Membership;
 use crate::server::meter::{BOUNDS_US, Histogram, OpKind};
 use crate::server::threads::{Health, Snapshot};
 use crate::wire::Malformed;
@@ -46,6 +45,9 @@ impl Collector for Measures {
         lock(&mut out, snapshot)?;
         storage(&mut out, snapshot)?;
         server(&mut out, snapshot)?;
+        if let Some(member) = &snapshot.cluster {
+            cluster(&mut out, member)?;
+        }
         process(&mut out)
     }
 }
@@ -126,8 +128,12 @@ fn storage(out: &mut Out<'_, '_>, snapshot: &Snapshot) -> fmt::Result {
     let behind = |mark: u64| status.log_last.saturating_sub(mark);
     let unstable = behind(status.log_published);
     out.gauge("baton_log_unstable_entries", "Entries not yet stable and published", unstable)?;
-    let help = "Entries that the next start would have to run again";
-    out.gauge("baton_log_uncheckpointed_entries", help, behind(snapshot.checkpointed))?;
+    // A member's entries are counted by the cluster.
+    if snapshot.cluster.is_none() {
+        let help = "Entries that the next start would have to run again";
+        let behind = behind(snapshot.checkpointed);
+        out.gauge("baton_log_uncheckpointed_entries", help, behind)?;
+    }
     let help = "Syncs of the write-ahead log";
     out.histogram("baton_log_sync_duration", help, &snapshot.syncs)
 }
@@ -145,6 +151,22 @@ fn server(out: &mut Out<'_, '_>, snapshot: &Snapshot) -> fmt::Result {
     out.gauge_of("baton_uptime", "Since the server started", Unit::Seconds, uptime)?;
     let mut family = out.family("baton_build_info", "The version", None, MetricType::Gauge)?;
     family.encode_family(&[("version", status.version.as_str())])?.encode_gauge(&1_u64)
+}
+
+/// Of a member of a cluster.
+fn cluster(out: &mut Out<'_, '_>, member: &Membership) -> fmt::Result {
+    out.gauge("baton_cluster_term", "The newest term that is known", member.role.term)?;
+    let is_leading = u64::from(member.role.is_leading);
+    out.gauge("baton_cluster_leading", "1 on the server that leads", is_leading)?;
+    let is_led = u64::from(member.role.leader > 0);
+    out.gauge("baton_cluster_leader_known", "1 while a leader is known", is_led)?;
+    out.gauge("baton_cluster_servers", "Servers of the cluster", member.servers.len() as u64)?;
+    let help = "Entries that are committed, as far as this server knows";
+    out.counter("baton_cluster_committed_entries", help, member.committed)?;
+    let lag = member.committed.saturating_sub(member.applied);
+    out.gauge("baton_cluster_lag_entries", "Of them, those not applied here yet", lag)?;
+    let help = "Messages to other servers that were lost because too many waited";
+    out.counter("baton_cluster_messages_dropped", help, member.dropped)
 }
 
 /// Under the names that Prometheus' own clients use.

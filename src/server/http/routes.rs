@@ -3,6 +3,7 @@
 use super::measures;
 use super::reply::{Reply, Status};
 use crate::json;
+use crate::server::cluster::Membership;
 use crate::server::meter::{BOUNDS_US, Histogram, OpKind};
 use crate::server::threads::{Health, Server, Snapshot};
 use serde_json::{Map, Value, json};
@@ -81,6 +82,7 @@ fn unhealthy(health: Health) -> Reply {
     let line = match health {
         Health::Good => "ready",
         Health::Full => "not ready: the disk is full",
+        Health::Leaderless => "not ready: no leader, or no way to it",
         Health::Failed => "not ready: the log has failed; see the server's messages, restart it",
         Health::Stopping => "not ready: stopping",
     };
@@ -151,6 +153,7 @@ fn live(server: &Arc<Server>) -> Value {
             "data_bytes": (snapshot.limits.data < u64::MAX).then_some(snapshot.limits.data),
             "disk_floor_bytes": snapshot.limits.disk_floor,
         },
+        "cluster": snapshot.cluster.as_ref().map(cluster),
         "requests": requests,
         "bounds_us": BOUNDS_US,
         "times": {
@@ -159,6 +162,29 @@ fn live(server: &Arc<Server>) -> Value {
             "hold": times(&snapshot.meter.holds),
             "sync": times(&snapshot.syncs),
         },
+    })
+}
+
+fn cluster(cluster: &Membership) -> Value {
+    let role = |id| match id == cluster.role.leader {
+        true => "leads",
+        false if cluster.role.leader == 0 => "unknown",
+        false => "follows",
+    };
+    let servers = cluster.servers.iter().map(|(id, addr)| {
+        json!({
+            "id": id,
+            "address": addr.map(|addr| addr.to_string()),
+            "role": role(*id),
+        })
+    });
+    json!({
+        "id": cluster.id,
+        "term": cluster.role.term,
+        "leader": (cluster.role.leader > 0).then_some(cluster.role.leader),
+        "is_leading": cluster.role.is_leading,
+        "lag_entries": cluster.committed.saturating_sub(cluster.applied),
+        "servers": servers.collect::<Vec<_>>(),
     })
 }
 

@@ -4,6 +4,7 @@
 use super::{Scratch, Server, lock};
 use crate::json::View;
 use crate::protocol::inspect::{Record, ServerStatus};
+use crate::server::cluster::{Cluster, Membership};
 use crate::server::core::{Limits, Settings};
 use crate::server::meter::{Histogram, Meter};
 use crate::types::{FileId, LogIndex};
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub unsent: u64,
     pub threads: usize,
     pub checkpointed: u64,
+    /// In a cluster.
+    pub cluster: Option<Membership>,
     pub health: Health,
 }
 
@@ -42,6 +45,8 @@ pub enum Health {
     Good,
     /// It refuses what needs room on the disk.
     Full,
+    /// It is a member of a cluster that has no leader, as far as it knows.
+    Leaderless,
     /// It acknowledges nothing any more.
     Failed,
     Stopping,
@@ -69,6 +74,8 @@ impl Server {
     }
 
     pub fn snapshot(&self) -> Snapshot {
+        let cluster = self.cluster.as_ref().map(Cluster::membership);
+        let is_leaderless = cluster.as_ref().is_some_and(|one| one.role.leader == 0);
         let (status, limits, meter, health) = {
             let core = self.core.lock();
             let now = self.clock.now();
@@ -76,6 +83,7 @@ impl Server {
                 () if core.engine().has_failed() => Health::Failed,
                 () if self.is_stopping.load(Ordering::Relaxed) => Health::Stopping,
                 () if core.is_short_of_room() => Health::Full,
+                () if is_leaderless => Health::Leaderless,
                 () => Health::Good,
             };
             (core.status(now), *core.limits(), core.meter().clone(), health)
@@ -90,6 +98,7 @@ impl Server {
             unsent: self.unsent.load(Ordering::Relaxed),
             threads: *lock(&self.running),
             checkpointed: self.store.checkpointed(),
+            cluster,
             health,
         }
     }

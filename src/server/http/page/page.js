@@ -36,6 +36,7 @@ async function look() {
   const live = await ask("/api/live");
   await lookAtHistory();
   showState(live);
+  showCluster(live);
   showLock(live);
   showQueue(live.who);
   showGrants(Date.parse(live.status.now));
@@ -124,9 +125,12 @@ function showState(live) {
     full: ["warn", "The disk is full: what needs room is refused"],
     failed: ["bad", "The log has failed: nothing is acknowledged until a restart"],
     stopping: ["warn", "Stopping"],
+    leaderless: ["bad", "The cluster has no leader, or there is no way to it"],
   };
   const [state, text] = words[live.health] ?? ["warn", live.health];
-  say(state, text);
+  const { cluster } = live;
+  const isFollower = live.health === "good" && cluster !== null && !cluster.is_leading;
+  say(state, isFollower ? `Follows server ${cluster.leader}` : text);
   byId("server").textContent = `${live.status.server}, version ${live.status.version}`;
   document.title = `Baton ${live.status.server}`;
 }
@@ -138,12 +142,24 @@ function say(state, text) {
   told.dataset.state = state;
 }
 
+function showCluster({ cluster }) {
+  byId("cluster").hidden = cluster === null;
+  if (cluster === null) return;
+  byId("term").textContent = `term ${cluster.term}, ${count(cluster.lag_entries)} entries to be applied here`;
+  fill(byId("servers"), cluster.servers.map((server) => element("tr", [
+    element("td", String(server.id), { class: "number" }),
+    element("td", quoted(server.address ?? "not known yet")),
+    element("td", server.role + (server.id === cluster.id ? ", shows this page" : "")),
+  ])), 3, "None.");
+}
+
 function showLock(live) {
   const { holder } = live.who;
   const lease = byId("lease");
   lease.hidden = holder === null;
   if (holder === null) {
-    byId("holder").textContent = "Free";
+    const isFollower = live.cluster !== null && !live.cluster.is_leading;
+    byId("holder").textContent = isFollower ? "The server that leads knows who holds it" : "Free";
     define(byId("hold"), []);
     return;
   }
