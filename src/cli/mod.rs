@@ -35,7 +35,7 @@ use std::process::ExitCode;
 /// `batond` is the server. Each command has its own `--help`.
 #[derive(Debug, Parser)]
 #[command(name = "baton", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true, propagate_version = true)]
 #[command(after_help = exit::HELP)]
 pub struct Cli {
     #[command(subcommand)]

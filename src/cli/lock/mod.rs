@@ -53,7 +53,11 @@ use std::time::Duration;
 ///
 /// The command finds the fencing token of the lock in BATON_LOCK_TOKEN and the server in
 /// BATON_SERVER. Signals are passed on to it.
+///
+/// Options are those of flock(1), without the lock file: the server has one lock. It is always held
+/// alone, so -s (shared) is refused; and it ends with the command, so -u (unlock) is.
 #[derive(clap::Args, Clone, Debug)]
+#[command(args_override_self = true, infer_long_args = true)]
 #[command(after_help = EXIT_HELP, override_usage = "baton lock [OPTIONS] [--] COMMAND...\n       \
     baton lock [OPTIONS] -c COMMAND")]
 pub struct LockArgs {
@@ -84,7 +88,9 @@ pub struct LockArgs {
     shared: bool,
     #[arg(short, long, hide = true)]
     unlock: bool,
-    #[arg(short = 'F', long, hide = true)]
+    /// Accepted, and changes nothing: the command cannot replace `baton lock`, which renews the lease,
+    /// but signals and the exit status are passed on
+    #[arg(short = 'F', long, conflicts_with = "close")]
     no_fork: bool,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
@@ -147,12 +153,6 @@ impl LockArgs {
             return Err(usage(
                 "-u: the lock is given back when the command ends; to take it from a command \
                  that does not end, stop that command",
-            ));
-        }
-        if self.no_fork {
-            return Err(usage(
-                "-F: the lease has to be renewed while the command runs, so the command cannot \
-                 replace `baton lock`; leave out -F, signals and the exit status are passed on",
             ));
         }
         Ok(())
