@@ -158,5 +158,10 @@ fn wrong_usage_ends_with_64_and_help_with_0() {
 
 #[test]
 fn a_completion_script_names_the_commands() {
-    assert!(stdout(&baton(&["completions", "bash"])).contains("wal"));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&baton(&["completions", shell]));
+        for word in ["wal", "shell", "keep-going", "conflict-exit-code"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
 }

@@ -346,7 +346,8 @@ fn json_is_json_to_others_too() {
     let server = server(&dir);
     let mut c1 = Driver::connect(server.addr());
     let token = c1.ok("acquire");
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
+        &["files", "--json"],
         &["status", "--json"],
         &["who", "--json"],
         &["why", "--json"],

@@ -18,7 +18,9 @@ const PIECE: usize = 256 * 1024;
 /// Append to files of the server: acquire the lock, append, release
 ///
 /// What is appended appears all at once, in one section, or not at all. Without DATA, or when it
-/// is -, the standard input is appended.
+/// is -, the standard input is appended. The lock is held until its end and the lease renewed,
+/// however slow it comes; should the lock be lost meanwhile, nothing is appended and the exit code
+/// is 75.
 #[derive(clap::Args, Clone, Debug)]
 #[command(override_usage = "baton append [OPTIONS] FILE [DATA]\n       \
     baton append [OPTIONS] FILE=DATA...")]

@@ -266,6 +266,7 @@ fn report(args: &BenchArgs, all: &[Measured], elapsed: Duration) -> anyhow::Resu
     if args.json {
         let latency: Value = rows.iter().map(|(name, h)| (*name, quantiles(h))).collect();
         let document = json!({
+            "schema": "baton.bench/1",
             "clients": args.clients, "appends": args.appends, "size": args.size,
             "seconds": elapsed.as_secs_f64(), "count": sum.count, "per_second": rate,
             "least_of_mean": fairness, "latency_us": latency,

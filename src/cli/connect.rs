@@ -20,9 +20,10 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How a command finds its server.
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// The servers, as HOST or HOST:PORT, several separated by commas. Otherwise the line
-    /// `server = "HOST:PORT"` of ~/.config/baton/config.toml or /etc/baton/config.toml says it,
-    /// otherwise it is localhost:10000
+    /// The server, as HOST or HOST:PORT; several that act as one are separated by commas
+    ///
+    /// Without it and BATON_SERVER, the line server = "HOST:PORT" in ~/.config/baton/config.toml or
+    /// /etc/baton/config.toml names the server; without that it is localhost:10000.
     #[arg(long, env = "BATON_SERVER", value_name = "ADDR", hide_env_values = true)]
     server: Option<String>,
 }

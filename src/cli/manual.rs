@@ -54,9 +54,14 @@ mod tests {
     fn each_command_and_the_daemon_get_a_page() {
         let dir = tempfile::tempdir().unwrap();
         run(ManArgs { directory: dir.path().join("man") }).unwrap();
-        for (page, text) in
-            [("baton.1", "BATON"), ("baton-completions.1", "shell"), ("batond.8", "lease")]
-        {
+        for (page, text) in [
+            ("baton.1", "BATON"),
+            ("baton-completions.1", "shell"),
+            ("baton-lock.1", "BATON_LOCK_TOKEN"),
+            ("baton-shell.1", "stall SECONDS"),
+            ("baton-wal-check.1", "log"),
+            ("batond.8", "lease"),
+        ] {
             let written = fs::read_to_string(dir.path().join("man").join(page)).unwrap();
             assert!(written.contains(text), "{page}");
         }

@@ -30,9 +30,15 @@ use clap_complete::Shell;
 use std::io;
 use std::process::ExitCode;
 
-/// Work with a Baton server: read its files, see who has the lock, check its log.
+/// Take a lock that programs on many machines share, append to files under it, see who has it
 ///
-/// `batond` is the server. Each command has its own `--help`.
+/// A server, batond, has one lock and a number of append-only files, file_0, file_1 and so on.
+/// Whoever holds the lock may append; what was appended appears in the files all at once when the
+/// lock is released, or not at all.
+///
+/// To begin with: baton lock -- COMMAND runs a command while it holds the lock, baton append
+/// appends, baton cat reads, baton who shows who has the lock and who waits. Each command has its
+/// own --help; docs/TUTORIAL.md goes through them.
 #[derive(Debug, Parser)]
 #[command(name = "baton", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(disable_help_subcommand = true, propagate_version = true)]

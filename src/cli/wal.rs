@@ -146,6 +146,7 @@ impl Findings {
         let report = self.report.as_ref();
         let torn = report.and_then(|report| report.torn.as_ref());
         json!({
+            "schema": "baton.wal-check/1",
             "verdict": self.verdict(),
             "is_sound": self.damage.is_none(),
             "damage": self.damage,

@@ -56,7 +56,7 @@ pub(super) const COMMANDS: &[Entry] = &[
     Entry {
         names: &["append"],
         arguments: "FILE DATA",
-        purpose: "append the rest of the line, and a newline, once the lock is released",
+        purpose: "append the rest of the line, as a line",
         parse: |rest| {
             let (file, data) = rest.split_once(char::is_whitespace)?;
             let data = unquoted(data.trim());
@@ -114,7 +114,7 @@ pub(super) const COMMANDS: &[Entry] = &[
     Entry {
         names: &["kill"],
         arguments: "",
-        purpose: "end this shell as by kill -9: the lock stays held until the lease ends",
+        purpose: "end as by kill -9: the lock stays held until the lease ends",
         parse: |rest| alone(rest, Command::Kill),
     },
     Entry {
@@ -126,7 +126,7 @@ pub(super) const COMMANDS: &[Entry] = &[
     Entry {
         names: &["quit", "exit"],
         arguments: "",
-        purpose: "discard what was not released and end the session (Ctrl-D does it too)",
+        purpose: "end, and discard what was not released (Ctrl-D does it too)",
         parse: |rest| alone(rest, Command::Quit),
     },
 ];
