@@ -8,6 +8,7 @@ pub mod c;
 pub mod cluster;
 pub mod disk;
 pub mod driver;
+pub mod lock;
 pub mod rubbish;
 pub mod stage;
 
