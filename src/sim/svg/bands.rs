@@ -47,9 +47,15 @@ impl Chart {
                         self.down(x, since, note.at);
                     }
                 }
-                What::Server(_) if is_down => down = Some(note.at),
+                What::Server(_) if is_down => {
+                    // It may crash again before it serves.
+                    down.get_or_insert(note.at);
+                }
                 _ => {}
             }
+        }
+        if let Some(since) = down {
+            self.down(x, since, end);
         }
         if let Some((client, token, since)) = held {
             self.band(x, (since, end), client, 0.45, &short(token));
