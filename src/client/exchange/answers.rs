@@ -30,7 +30,7 @@ impl Exchange {
         self.heard_at = now;
         if matches!(reply.outcome, Outcome::Refused { status: Status::Unavailable, .. }) {
             // This server cannot decide now; another may have taken the request, or may soon.
-            self.turn_to_next_server();
+            self.turn_to_next_server(now);
             return;
         }
         if let Outcome::NotLeader { leader } = reply.outcome {

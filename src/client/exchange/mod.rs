@@ -265,7 +265,8 @@ impl Exchange {
         let call = self.call?;
         let patience = self.patience_ends().unwrap_or(call.give_up_at);
         let window = self.window.timeout(&self.rtt).unwrap_or(call.give_up_at);
-        Some(call.give_up_at.min(patience).min(window))
+        let silence = self.silence_ends().unwrap_or(call.give_up_at);
+        Some(call.give_up_at.min(patience).min(window).min(silence))
     }
 
     /// Does what the time has come for.
@@ -276,12 +277,12 @@ impl Exchange {
         let Some(call) = self.call else { return };
         if call.give_up_at <= now {
             self.give_up(call);
+        } else if self.silence_ends().is_some_and(|until| until <= now) {
+            self.doubted = Some((self.server(), now));
+            self.turn_to_next_server(now);
+            self.window.resend();
         } else if self.window.on_timeout(now, &self.rtt) {
             self.rtt.back_off();
-            if self.silent_since.is_some_and(|since| since + SILENT_US <= now) {
-                self.doubted = Some((self.server(), now));
-                self.turn_to_next_server();
-            }
         }
     }
 
@@ -358,19 +359,35 @@ impl Exchange {
         }
     }
 
-    fn turn_to_next_server(&mut self) {
-        if self.servers.len() > 1 {
-            self.server = (self.server + 1) % self.servers.len();
+    /// When the server in use is given up for the next one.
+    fn silence_ends(&self) -> Option<u64> {
+        let since = self.silent_since.filter(|_| self.servers.len() > 1)?;
+        Some(since + SILENT_US)
+    }
+
+    /// The next server of the list is to be asked, but not one that was given up just now while
+    /// there are others.
+    fn turn_to_next_server(&mut self, now: u64) {
+        let count = self.servers.len();
+        if count > 1 {
+            self.server = (self.server + 1) % count;
+            if count > 2 && self.is_doubted(self.server(), now) {
+                self.server = (self.server + 1) % count;
+            }
             self.rtt.reset();
         }
         self.silent_since = None;
     }
 
+    fn is_doubted(&self, server: SocketAddrV4, now: u64) -> bool {
+        self.doubted.is_some_and(|(doubted, at)| doubted == server && now < at + DOUBT_US)
+    }
+
     /// Server `server` does not lead; perhaps it knows who does.
     fn follow(&mut self, leader: Option<SocketAddrV4>, server: usize, now: u64) {
-        let is_doubted =
-            |addr| self.doubted.is_some_and(|(doubted, at)| doubted == addr && now < at + DOUBT_US);
-        let leader = leader.filter(|addr| !is_doubted(*addr) && *addr != self.servers[server]);
+        let is_other =
+            |addr: &SocketAddrV4| !self.is_doubted(*addr, now) && *addr != self.servers[server];
+        let leader = leader.filter(is_other);
         // Those who send clients to each other are asked less often.
         let is_new = self.referred_at.is_none_or(|at| at + ASK_PAUSE_US <= now);
         match leader.and_then(|addr| self.place_of(addr)) {
@@ -380,7 +397,7 @@ impl Exchange {
             }
             None => {
                 self.server = server;
-                self.turn_to_next_server();
+                self.turn_to_next_server(now);
             }
         }
         self.rtt.reset();

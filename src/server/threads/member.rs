@@ -25,6 +25,9 @@ pub struct Start {
     pub seed: u64,
 }
 
+/// How long a server that has handed the lead over still tells clients who leads.
+const LINGER: Duration = Duration::from_millis(200);
+
 impl Server {
     /// Begins to take part; clients are served when this member leads.
     pub fn start_member(
@@ -70,6 +73,8 @@ impl Server {
         for _ in 0..RETIRE_MS {
             let role = cluster.role();
             if !role.is_leading && role.leader != 0 {
+                // Clients that wait for answers ask again meanwhile, and are sent there.
+                thread::sleep(LINGER);
                 break;
             }
             thread::sleep(Duration::from_millis(1));
