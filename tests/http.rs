@@ -4,6 +4,7 @@
 mod common;
 
 use baton::Connection;
+use common::disk::SmallDisk;
 use common::{Server, eventually, has_tool};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -16,17 +17,24 @@ use tempfile::TempDir;
 struct Endpoint {
     server: Server,
     addr: String,
-    _dir: TempDir,
+    _traces: TempDir,
+    _data: Option<TempDir>,
 }
 
 fn start(flags: &[&str]) -> Endpoint {
     let dir = TempDir::new().unwrap();
+    let endpoint = start_over(&dir.path().join("data"), flags);
+    Endpoint { _data: Some(dir), ..endpoint }
+}
+
+fn start_over(data: &Path, flags: &[&str]) -> Endpoint {
+    let dir = TempDir::new().unwrap();
     let traces = dir.path().join("traces");
     let flags: Vec<&str> = flags.iter().chain(&["--http", "127.0.0.1:0"]).copied().collect();
-    let server = Server::start_traced(&dir.path().join("data"), &flags, &traces);
+    let server = Server::start_traced(data, &flags, &traces);
     let text = std::fs::read_to_string(&traces).unwrap();
     let addr = text.split("http addr=").nth(1).unwrap().split_whitespace().next().unwrap();
-    Endpoint { server, addr: addr.to_owned(), _dir: dir }
+    Endpoint { server, addr: addr.to_owned(), _traces: dir, _data: None }
 }
 
 impl Endpoint {
@@ -119,6 +127,21 @@ fn limits_show_before_they_are_reached_and_refusals_after() {
     section.abort().unwrap();
     let refused = "baton_requests_refused_total{status=\"refused\",reason=\"data_limit\"}";
     assert_eq!(endpoint.metric(refused), 1.0);
+}
+
+#[test]
+fn a_full_disk_makes_the_server_unready_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount("16m") else { return };
+    let endpoint = start_over(&disk.path().join("data"), &["--disk-floor", "1MiB"]);
+    assert_eq!(endpoint.body("/readyz"), "ready\n");
+    disk.fill();
+    // Also while nobody asks for anything else.
+    eventually("it says so", || endpoint.ask("/readyz").contains("not ready: the disk is full"));
+    assert_eq!(endpoint.body("/healthz"), "ok\n");
+    assert_eq!(endpoint.metric("baton_ready"), 0.0);
+    disk.make_room();
+    eventually("it is ready", || endpoint.ask("/readyz").ends_with("\r\n\r\nready\n"));
+    section(&endpoint.server.addr().to_string(), "there is room");
 }
 
 #[test]

@@ -73,7 +73,9 @@ impl Server {
         self.look_at_room();
     }
 
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
+        // Nobody has looked while nobody asked for anything.
+        self.look_at_room_if_due();
         let cluster = self.cluster.as_ref().map(Cluster::membership);
         let is_leaderless = cluster.as_ref().is_some_and(|one| one.role.leader == 0);
         let (status, limits, meter, health) = {
