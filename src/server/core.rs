@@ -21,7 +21,7 @@ use crate::engine::solo::{Ending, Flush, Job, Solo};
 use crate::machine::{Admission, Change, Effect, FIRST_REQUEST, Machine};
 use crate::protocol::inspect::Counters;
 use crate::protocol::{Op, Outcome, Reason, Reply, Request, Status};
-use crate::types::{Attempt, FileId, LogIndex, Millis, Stamp};
+use crate::types::{Attempt, FileId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal::Batch;
 use std::net::SocketAddr;
 use tell::{ask_again_ms, direct, refused};
@@ -90,6 +90,8 @@ pub struct Core {
     /// The log is made stable up to here even if no reply waits for it.
     settle_through: LogIndex,
     effects: Vec<Effect>,
+    /// The waiter that was asked to ask, until it has.
+    called: Option<SessionId>,
     early: Early,
     held: inspect::Held,
     counters: Counters,
@@ -119,6 +121,7 @@ impl Core {
             published: 0,
             settle_through: LogIndex(0),
             effects: Vec::new(),
+            called: None,
             early: Early::default(),
             held: inspect::Held::default(),
             counters: Counters::default(),
@@ -227,7 +230,9 @@ impl Core {
             Admission::Early => self.early.hold(request),
             Admission::Repeat => {
                 self.counters.repeats += 1;
-                self.repeat(request.session, now);
+                if !self.is_called(request.session) {
+                    self.repeat(request.session, now);
+                }
             }
             Admission::Registered(id) => {
                 let is_new = self.machine.session(id).is_some_and(|s| s.last == FIRST_REQUEST);

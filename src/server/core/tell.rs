@@ -34,6 +34,13 @@ impl Core {
         self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome, asked });
     }
 
+    /// Whether a waiter that asks again need not be answered: it was called, and will be granted
+    /// the lock within moments. If not, it asks once more.
+    pub(super) fn is_called(&mut self, id: SessionId) -> bool {
+        let is_waiting = self.machine.session(id).is_some_and(|one| one.answer == Answer::Waiting);
+        is_waiting && self.called.take_if(|called| *called == id).is_some()
+    }
+
     /// Has the first waiter ask now, while another holds the lock, if it has not for some time:
     /// so it need not be asked when its turn comes, and the lock passes on without a round trip.
     pub(super) fn call_next(&mut self, now: Now) {
@@ -44,6 +51,7 @@ impl Core {
         }
         let (number, attempt) = (session.last, session.attempt);
         let outcome = Outcome::Queued { position: 1, ask_again_ms: 0 };
+        self.called = Some(id);
         self.keep(Draft { session: id, number, attempt, is_consumed: true, outcome, asked: None });
     }
 
