@@ -159,10 +159,11 @@ pub fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<
     if !mutant::is("replaced_unsynced") {
         file.sync()?;
     }
-    disk.rename(&temporary, path)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if mutant::is("names_unsynced") {
-        return Ok(());
-    }
-    disk.sync_dir(dir)
+    let sync_names = || if mutant::is("names_unsynced") { Ok(()) } else { disk.sync_dir(dir) };
+    // Not every file system keeps changes of names in order. The temporary name may still stand for a
+    // file of an attempt that failed, and a rename that a crash keeps must not be of that one.
+    sync_names()?;
+    disk.rename(&temporary, path)?;
+    sync_names()
 }

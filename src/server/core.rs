@@ -230,7 +230,7 @@ impl Core {
             Admission::Early => self.early.hold(request),
             Admission::Repeat => {
                 self.counters.repeats += 1;
-                if !self.is_called(request.session) {
+                if !self.is_called(request.session, now) {
                     self.repeat(request.session, now);
                 }
             }

@@ -36,9 +36,16 @@ impl Core {
 
     /// Whether a waiter that asks again need not be answered: it was called, and will be granted
     /// the lock within moments. If not, it asks once more.
-    pub(super) fn is_called(&mut self, id: SessionId) -> bool {
-        let is_waiting = self.machine.session(id).is_some_and(|one| one.answer == Answer::Waiting);
-        is_waiting && self.called.take_if(|called| *called == id).is_some()
+    pub(super) fn is_called(&mut self, id: SessionId, now: Now) -> bool {
+        let Some(session) = self.machine.session(id) else { return false };
+        if session.answer != Answer::Waiting
+            || self.called.take_if(|called| *called == id).is_none()
+        {
+            return false;
+        }
+        let since = session.ticket.map(|ticket| (ticket, now.steady_us));
+        self.watch.expect(id, ASK_AGAIN_MS_STEP, now.steady, since);
+        true
     }
 
     /// Has the first waiter ask now, while another holds the lock, if it has not for some time:
