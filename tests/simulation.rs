@@ -105,6 +105,26 @@ mod once_failed {
     fn leases_and_silence_are_judged_by_what_the_server_heard() {
         are_good(&[3299, 20_001_931, 20_003_503, 20_006_041, 20_009_247, 20_009_833]);
     }
+
+    #[test]
+    fn late_copy_of_an_acquire_by_the_holder_takes_no_number() {
+        are_good(&[50_057_743]);
+    }
+
+    #[test]
+    fn loss_found_while_settling_is_told_by_the_next_call() {
+        are_good(&[50_059_595]);
+    }
+
+    #[test]
+    fn checkpoint_is_never_what_a_failed_attempt_left() {
+        are_good(&[7_301_600]);
+    }
+
+    #[test]
+    fn called_waiter_that_asks_was_heard_in_time() {
+        are_good(&[7_300_020, 7_300_272]);
+    }
 }
 
 #[test]

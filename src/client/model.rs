@@ -191,6 +191,9 @@ impl Model {
                 let (token, lease_ms) = self.renew(now, id).expect("it holds");
                 Some(Outcome::Granted { token, lease_ms })
             }
+            Op::Acquire { .. } if request.token.0 > 0 => {
+                Some(Outcome::Refused { status: Status::LeaseExpired, reason: Reason::None })
+            }
             Op::Append { .. } | Op::Release | Op::Abort | Op::Renew if !acts => {
                 Some(Outcome::Refused { status: refusal, reason: Reason::None })
             }

@@ -204,6 +204,12 @@ impl Machine {
                 {
                     Admission::Holding(holder.token)
                 }
+                // Whoever names a token believes that it holds the lock, and asks anew once it
+                // knows better: a late copy, too, of an acquire that found it held, must not queue.
+                _ if request.token.0 > 0 => {
+                    let (status, reason) = session.refusal(request.token);
+                    Admission::Refuse(status, reason)
+                }
                 _ => self.propose(request, Ask::Acquire { try_only: *try_only }),
             },
             Op::Cancel => self.propose(request, Ask::Cancel),

@@ -136,11 +136,28 @@ fn expired_holder_is_told_so_and_can_acquire_again() {
     for op in [append("file_0", b"A"), Op::Release, Op::Abort, Op::Renew] {
         assert_eq!(world.ask(c1, token, op), EXPIRED);
     }
-    assert_eq!(world.ask(c1, token, WAIT), Answer::Waiting);
+    // It learns that the lock is lost before it queues for it anew.
+    assert_eq!(world.ask(c1, token, WAIT), EXPIRED);
+    assert_eq!(world.ask(c1, FencingToken(0), WAIT), Answer::Waiting);
     assert_eq!(world.ask(c1, token, append("file_0", b"A")), EXPIRED);
     assert_eq!(world.ask(c1, FencingToken(0), append("file_0", b"A")), NOT_HOLDER);
     assert_eq!(world.ask(c2, second, Op::Release), Answer::Done);
     assert_eq!(world.files[0], b"");
+}
+
+#[test]
+fn late_copy_of_an_acquire_that_found_the_lock_held_takes_no_number() {
+    let mut world = World::new();
+    let (c1, c2) = (world.register(1), world.register(2));
+    let token = world.acquire(c1);
+    let number = world.machine.session(c1).unwrap().last.next().0;
+    let again = request(c1, number, 9, token.0, WAIT);
+    assert_eq!(world.deliver(&again), Admission::Holding(token));
+    world.ask(c2, FencingToken(0), WAIT);
+    world.expire(&[]);
+    // After a restart the server does not know any more that it has answered this call.
+    assert!(matches!(world.deliver(&again), Admission::Refuse(Status::LeaseExpired, _)));
+    assert_eq!(world.machine.session(c1).unwrap().last.next().0, number);
 }
 
 #[test]
@@ -170,7 +187,8 @@ fn a_lock_that_a_crash_brought_back_is_not_what_its_client_acquires() {
     assert_eq!(world.files[0], b"A");
     // With somebody waiting it queues like anybody else.
     let third = world.acquire(c1);
-    world.ask(c2, third, WAIT);
+    world.ask(c2, FencingToken(0), WAIT);
+    assert!(third > second);
     assert_eq!(world.ask(c1, FencingToken(0), WAIT), Answer::Waiting);
     assert!(matches!(world.answer(c2), Answer::Granted(_)));
 }
@@ -527,6 +545,14 @@ proptest! {
                         world.deliver(&request(ids[client], number, attempt, tokens[client].0, op));
                     let answer = world.answer(ids[client]);
                     match what {
+                        // It learns that its lock is lost, and names none the next time.
+                        0..=3 if !holds && tokens[client].0 > 0 => {
+                            prop_assert!(matches!(
+                                admission,
+                                Admission::Refuse(Status::LeaseExpired, _)
+                            ));
+                            tokens[client] = FencingToken(0);
+                        }
                         0..=3 => match model.holder {
                             Some((holder, token)) if holder == client => {
                                 prop_assert_eq!(admission, Admission::Holding(token));

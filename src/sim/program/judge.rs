@@ -54,7 +54,7 @@ impl Program {
             Err(Error::WouldBlock) => circumstances.is_unanswered && self.pending_since.is_some(),
             _ => false,
         };
-        self.settle(&ask, result, ledger, circumstances.token, is_open)?;
+        self.settle(&ask, result, ledger, circumstances, is_open)?;
         match (&ask, circumstances.token) {
             (Ask::Acquire(_), _) if is_open => {
                 self.pending_since.get_or_insert(invoked);
@@ -114,7 +114,7 @@ impl Program {
         ask: &Ask,
         result: &Result<Answer, Error>,
         ledger: &mut Ledger,
-        believed: Option<u64>,
+        circumstances: Circumstances,
         is_open: bool,
     ) -> Verdict {
         let Lock::Held(token) = self.lock else {
@@ -151,8 +151,10 @@ impl Program {
             (_, Err(Error::NotHolder)) => {
                 return Err(format!("{} is told that it never held {token}", self.client));
             }
-            // Whether an earlier call lost it could not be found out in time.
-            (Ask::Acquire(_), Err(Error::WouldBlock)) if believed == Some(token) => {}
+            // Whether an earlier call lost it could not be found out in time, or has been and is told
+            // once that call is settled.
+            (Ask::Acquire(_), Err(Error::WouldBlock))
+                if circumstances.token == Some(token) || circumstances.is_unanswered => {}
             (Ask::Acquire(_), Err(Error::WouldBlock)) => {
                 if !is_releasing && ledger.has_acknowledged(token) {
                     return Err(format!("{} is not told that {token} is lost", self.client));
