@@ -7,7 +7,6 @@
 
 use super::solo::{Marks, encode};
 use crate::machine::Command;
-use crate::mutant;
 use crate::types::{LogIndex, Millis};
 
 #[derive(Debug)]
@@ -63,7 +62,7 @@ impl Leading {
 
     /// Whether this is the only leader now.
     pub fn is_trusted(&self, now: Millis) -> bool {
-        now < self.trusted_until || mutant::is("stale_leader_answers")
+        now < self.trusted_until
     }
 
     pub fn handle_trusted(&mut self, until: Millis) {

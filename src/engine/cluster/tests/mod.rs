@@ -54,6 +54,21 @@ fn members_that_lack_entries_take_over_a_state() {
 }
 
 #[test]
+fn a_leader_that_others_have_replaced_does_not_count_on_being_the_only_one() {
+    let mut rivals = 0;
+    for seed in seeds().map(|seed| seed + 1_000) {
+        let mut world = World::new(3, seed, Faults::rare());
+        world.run(6_000);
+        world.heal();
+        world.run(2_000);
+        world.calm();
+        world.check_agreement();
+        rivals += world.rivals;
+    }
+    assert!(rivals > 0, "there never were two that took themselves for leaders");
+}
+
+#[test]
 fn one_member_is_a_cluster_too() {
     for seed in seeds().take(5) {
         run(1, seed, Faults::all());
@@ -77,5 +92,19 @@ fn without_faults_a_leader_is_there_soon_and_stays() {
         assert_eq!(world.leader_term(), Some(term), "seed {seed}: the lead changed");
         world.calm();
         world.check_agreement();
+    }
+}
+
+/// Bugs planted in the node are found within these seeds.
+#[cfg(feature = "mutants")]
+#[test]
+fn planted_bugs_are_found() {
+    for name in ["leader_trusted_long", "promise_unsaved"] {
+        crate::mutant::plant(name);
+        let found = (0..60)
+            .find(|seed| std::panic::catch_unwind(|| run(3, *seed, Faults::rare())).is_err());
+        crate::mutant::plant("");
+        println!("{name}: found by seed {found:?}");
+        assert!(found.is_some(), "{name} was not found");
     }
 }

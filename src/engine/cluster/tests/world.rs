@@ -33,6 +33,11 @@ impl Faults {
     pub fn all() -> Self {
         Faults { loss: 20, duplicate: 20, delay: 12, every: 60, drift: 4 }
     }
+
+    /// So far apart that leaders are elected in between, and stay until the next.
+    pub fn rare() -> Self {
+        Faults { every: 400, loss: 200, ..Faults::all() }
+    }
 }
 
 struct Random(u64);
@@ -94,6 +99,8 @@ pub struct World {
     next_fault: u64,
     /// Snapshots that members took over.
     pub taken_over: u64,
+    /// Milliseconds in which more than one member took itself for the leader.
+    pub rivals: u64,
     /// Nothing more is proposed.
     is_calm: bool,
 }
@@ -133,6 +140,7 @@ impl World {
             acknowledged: 0,
             next_fault: faults.every,
             taken_over: 0,
+            rivals: 0,
             is_calm: false,
         }
     }
@@ -338,6 +346,7 @@ impl World {
                 leading.push((role.term, is_trusting));
             }
         }
+        self.rivals += u64::from(leading.len() > 1);
         for (term, is_trusting) in &leading {
             let is_newer = leading.iter().any(|(other, _)| other > term);
             assert!(!(is_newer && *is_trusting), "the leader of term {term} is not the only one");
