@@ -237,6 +237,10 @@ impl Node {
         if !is_valid || message.term < raft.term || metadata.index <= raft.raft_log.committed {
             return None;
         }
+        // It has the entry, and only does not know that it is committed: the library finds that.
+        if self.log().term_of(metadata.index) == Some(metadata.term) {
+            return None;
+        }
         let checkpoint: Checkpoint = postcard::from_bytes(&message.get_snapshot().data).ok()?;
         let is_same = (checkpoint.index, checkpoint.term) == (metadata.index, metadata.term)
             && checkpoint.members.to_conf() == *metadata.get_conf_state();
@@ -246,6 +250,10 @@ impl Node {
     /// Completes the checkpoint of a snapshot that is taken over; where it belongs in the journal:
     /// behind all that was put there so far, none of which counts any more but term and vote.
     pub fn place_snapshot(&self, checkpoint: &mut Checkpoint) -> LogIndex {
+        // The entries have come meanwhile, and perhaps more behind them that were acknowledged.
+        if self.log().term_of(checkpoint.index) == Some(checkpoint.term) {
+            return self.place_checkpoint(checkpoint);
+        }
         let hard = self.raw.raft.hard_state();
         checkpoint.log_from = (checkpoint.index, checkpoint.term);
         checkpoint.hard = (hard.term, hard.vote, hard.commit.max(checkpoint.index));

@@ -68,6 +68,13 @@ fn a_leader_that_others_have_replaced_does_not_count_on_being_the_only_one() {
     assert!(rivals > 0, "there never were two that took themselves for leaders");
 }
 
+/// In this run a state comes to a member that has its entry by then, and has acknowledged more:
+/// taken over, it made the member forget them.
+#[test]
+fn a_state_that_comes_too_late_takes_nothing_away() {
+    run(3, 194, Faults::all());
+}
+
 #[test]
 fn one_member_is_a_cluster_too() {
     for seed in seeds().take(5) {
