@@ -93,7 +93,10 @@ impl Speaker {
                 return Heard::Waits(*ask_again_ms);
             }
             (Outcome::Done { .. }, Step::Append) => self.step = Step::Release,
-            (Outcome::Done { .. }, Step::Release) => self.step = Step::Acquire,
+            (Outcome::Done { .. }, Step::Release) => {
+                self.token = FencingToken(0);
+                self.step = Step::Acquire;
+            }
             // Its turn passed while it was silent, or the like: it queues anew.
             (Outcome::Refused { .. }, Step::Acquire) if reply.is_consumed => {}
             (outcome, step) => panic!("{outcome:?} as the answer to {step:?}"),

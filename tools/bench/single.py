@@ -79,6 +79,10 @@ def start(paths, times: int) -> dict:
     return {"empty_ms": statistics.median(taken)}
 
 
+# Of an entry of the log, in bytes: docs/DISK.md.
+RECORD_HEADER = 24
+
+
 def recovery(paths, seconds: float) -> dict:
     """A killed server starts again: bytes of log a second, for small and for large sections."""
     found = {}
@@ -104,7 +108,11 @@ def recovery(paths, seconds: float) -> dict:
             again.communicate()
             trace.seek(0)
             plain = re.sub(r"\x1b\[[0-9;]*m", "", trace.read())
-        log = int(re.search(r"recovered.*\bbytes=(\d+)", plain).group(1))
+        entries, payload = (
+            int(re.search(rf"recovered.*\b{key}=(\d+)", plain).group(1))
+            for key in ("entries", "bytes")
+        )
+        log = payload + entries * RECORD_HEADER
         found[name] = {
             "log_mb": log / MIB, "seconds": taken,
             "mb_per_second": log / MIB / max(taken - empty, 1e-3),
