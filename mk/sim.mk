@@ -1,11 +1,11 @@
 # Simulation; docs/SIMULATION.md says what it is.
 #
 #   make sim SEEDS=10000 [SEED=first]   many seeds; without SEED from a random one, which is printed
-#   make sim-ci [SIM_TIME=75]           new seeds for that many seconds; part of `make test` in CI
+#   make sim-ci [SIM_TIME=40]           new seeds for that many seconds; part of `make test` in CI
 #   make sim-mutants [SEED=first]       shows that every planted bug is found
 
 SEEDS ?= 2000
-SIM_TIME ?= 75
+SIM_TIME ?= 40
 SIM_SEED := $(if $(SEED),--seed $(SEED))
 # Nearly as fast as release, with every check, and sooner built.
 SIM := $(CARGO) run --profile sim --quiet --bin baton

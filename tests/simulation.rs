@@ -107,6 +107,11 @@ mod once_failed {
     }
 
     #[test]
+    fn sessions_outlive_a_start_that_takes_longer_than_their_time_to_live() {
+        are_good(&[95_007_360]);
+    }
+
+    #[test]
     fn late_copy_of_an_acquire_by_the_holder_takes_no_number() {
         are_good(&[50_057_743]);
     }

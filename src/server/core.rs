@@ -131,8 +131,8 @@ impl Core {
         core
     }
 
-    /// Requests are served from now on: the lease of the holder and the patience with waiters count
-    /// from here, however long the start has taken.
+    /// Requests are served from now on: the lease of the holder, the patience with waiters and the life of
+    /// idle sessions count from here, however long the start has taken.
     pub fn open(&mut self, now: Now) {
         let lock = self.machine.lock();
         self.watch.expect_all(ask_again_ms(lock.waiters().count()).into(), now.steady);

@@ -73,6 +73,8 @@ pub struct Watch {
     last_touched: LogIndex,
     /// By when waiters are to be heard that have not been heard since the start.
     all_ask_by: Millis,
+    /// Sessions that have not been heard are idle since then.
+    serves_since: Millis,
     hold: Option<Hold>,
     deadlines: BTreeSet<(Millis, Due)>,
     hold_armed: Option<Millis>,
@@ -86,6 +88,7 @@ impl Watch {
             contacts: BTreeMap::new(),
             last_touched: LogIndex(0),
             all_ask_by: Millis(0),
+            serves_since: Millis(0),
             hold: None,
             deadlines: BTreeSet::new(),
             hold_armed: None,
@@ -216,7 +219,7 @@ impl Watch {
 
     /// When the idle session may be evicted; past: now.
     pub fn idle_until(&self, session: SessionId, is_closed: bool) -> Millis {
-        let heard = self.contacts.get(&session).map_or(Millis(0), |contact| contact.heard);
+        let heard = self.contacts.get(&session).map_or(self.serves_since, |contact| contact.heard);
         let ttl = self.session_ttl / if mutant::is("evicted_early") { 2 } else { 1 };
         after(heard, if is_closed { LINGER_MS } else { ttl })
     }
@@ -229,6 +232,7 @@ impl Watch {
     /// The server has just started: its waiters ask within this many milliseconds.
     pub fn expect_all(&mut self, ask_again_ms: u64, now: Millis) {
         self.all_ask_by = after(now, ask_again_ms);
+        self.serves_since = now;
     }
 
     /// A waiter that should have been heard and was not.
