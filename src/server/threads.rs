@@ -1,9 +1,13 @@
 //! One OS thread per request: threads that take turns at the socket, one that keeps the deadlines.
 
 mod admin;
+mod alarm;
 pub mod member;
+mod upkeep;
 
 pub use admin::{Health, Snapshot};
+
+use alarm::Alarm;
 
 use super::cluster::Cluster;
 use super::config::ServerConfig;
@@ -15,7 +19,6 @@ use crate::limits::{DATAGRAM_MAX, NAME_MAX, READ_MAX};
 use crate::protocol::inspect::ServerStatus;
 use crate::protocol::{Outcome, Reason, Reply};
 use crate::sync::Spin;
-use crate::types::Millis;
 use crate::wire;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use std::io;
@@ -33,14 +36,6 @@ const THREADS_MAX: usize = 64;
 const STACK: usize = 256 << 10;
 /// Asked of the kernel for datagrams that no thread has taken yet.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// The disk is looked at this often while it has plenty of room, in milliseconds, ...
-const ROOM_EVERY_MS: u64 = 500;
-/// ... and with every request when it has less than this, in bytes.
-const ROOM_LOW: u64 = 64 << 20;
-/// Want of room is told this often, in milliseconds.
-const SHORTAGE_EVERY_MS: u64 = 10_000;
-/// The deadline thread looks at the clock this often when nothing is due, in milliseconds.
-const LONGEST_WAIT_MS: u64 = 3_600_000;
 
 pub struct Server {
     /// None: this server is on its own.
@@ -65,14 +60,6 @@ pub struct Server {
     malformed: [AtomicU64; wire::Malformed::ALL.len()],
     /// Replies that the kernel did not take.
     unsent: AtomicU64,
-}
-
-/// When the deadline thread wakes.
-struct Alarm {
-    at: Mutex<Millis>,
-    /// The same, readable without the mutex.
-    armed: AtomicU64,
-    changed: Condvar,
 }
 
 /// Buffers that a thread keeps from one request to the next.
@@ -124,11 +111,7 @@ impl Server {
             running: Mutex::new(0),
             ended: Condvar::new(),
             is_stopping: AtomicBool::new(false),
-            alarm: Alarm {
-                at: Mutex::new(Millis(u64::MAX)),
-                armed: AtomicU64::new(u64::MAX),
-                changed: Condvar::new(),
-            },
+            alarm: Alarm::default(),
             room_low: AtomicBool::new(false),
             disk_floor: AtomicU64::new(core.limits().disk_floor),
             room_seen_ms: AtomicU64::new(0),
@@ -404,109 +387,6 @@ impl Server {
             self.work(&mut scratch, |core, now, actions| core.handle_timeout(now, actions));
             self.alarm.wait(self.clock, &self.is_stopping);
         }
-    }
-
-    pub(super) fn look_at_room_if_due(self: &Arc<Self>) {
-        let now = self.clock.now().steady.0;
-        if now.saturating_sub(self.room_seen_ms.load(Ordering::Relaxed)) >= ROOM_EVERY_MS {
-            self.look_at_room();
-        }
-    }
-
-    fn look_at_room(self: &Arc<Self>) {
-        self.room_seen_ms.store(self.clock.now().steady.0, Ordering::Relaxed);
-        let room = self.store.room();
-        let low = ROOM_LOW.saturating_add(self.disk_floor.load(Ordering::Relaxed));
-        self.room_low.store(room < low, Ordering::Relaxed);
-        self.core.lock().handle_room(room);
-        if room < low {
-            self.checkpoint_if_due();
-        }
-    }
-
-    /// Says, now and then, that requests are refused for want of room.
-    fn tell_shortage(&self) {
-        // Ahead of the clock, so that the first time is told however early it is.
-        let now = self.clock.now().steady.0 + SHORTAGE_EVERY_MS;
-        let told = self.shortage_told_ms.load(Ordering::Relaxed);
-        if now.saturating_sub(told) >= SHORTAGE_EVERY_MS {
-            self.shortage_told_ms.store(now, Ordering::Relaxed);
-            warn!(free = self.store.room(), "the disk is full: refusing what needs room on it");
-        }
-    }
-
-    /// Has a checkpoint made on a thread of its own, while requests go on.
-    fn checkpoint_if_due(self: &Arc<Self>) {
-        if self.cluster.is_some() {
-            return;
-        }
-        let published = self.core.lock().engine().marks().published;
-        let is_low = self.room_low.load(Ordering::Relaxed);
-        if self.store.begin_checkpoint(published, is_low).is_none() {
-            return;
-        }
-        if let Err(error) = self.spawn("checkpoint", Self::checkpoint) {
-            self.store.end_checkpoint();
-            warn!(%error, "cannot start a thread for a checkpoint: the log grows");
-        }
-    }
-
-    fn checkpoint(self: &Arc<Self>) {
-        let published = self.core.lock().engine().marks().published;
-        match self.store.checkpoint(published) {
-            Ok(()) => {}
-            Err(error) if error.is_full() => warn!(%error, "no room for a checkpoint"),
-            Err(error) => {
-                error!(%error, "cannot make a checkpoint: nothing is acknowledged any more; \
-                    check the disk, then restart");
-                self.core.lock().fail();
-            }
-        }
-        self.store.end_checkpoint();
-    }
-}
-
-impl Alarm {
-    /// Makes sure that the deadline thread wakes by then.
-    fn arm(&self, at: Millis) {
-        if at.0 >= self.armed.load(Ordering::Acquire) {
-            return;
-        }
-        let mut current = lock(&self.at);
-        if at < *current {
-            *current = at;
-            self.armed.store(at.0, Ordering::Release);
-            self.changed.notify_one();
-        }
-    }
-
-    /// Forgets what was armed.
-    fn reset(&self) {
-        let mut current = lock(&self.at);
-        *current = Millis(u64::MAX);
-        self.armed.store(u64::MAX, Ordering::Release);
-    }
-
-    /// Blocks until the time that is armed, or the end.
-    fn wait(&self, clock: Clock, is_stopping: &AtomicBool) {
-        let mut current = lock(&self.at);
-        loop {
-            let now = clock.now().steady;
-            if *current <= now || is_stopping.load(Ordering::SeqCst) {
-                return;
-            }
-            let timeout = Duration::from_millis((current.0 - now.0).min(LONGEST_WAIT_MS));
-            current = match self.changed.wait_timeout(current, timeout) {
-                Ok((guard, _)) => guard,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
-        }
-    }
-
-    /// Ends [`Alarm::wait`] after `is_stopping` was set.
-    fn stop(&self) {
-        drop(lock(&self.at));
-        self.changed.notify_all();
     }
 }
 

@@ -1,0 +1,75 @@
+//! What request threads do for the disk now and then: they look at the room on it, and have
+//! checkpoints made.
+
+use super::Server;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tracing::{error, warn};
+
+/// The disk is looked at this often while it has plenty of room, in milliseconds, ...
+const ROOM_EVERY_MS: u64 = 500;
+/// ... and with every request when it has less than this, in bytes.
+const ROOM_LOW: u64 = 64 << 20;
+/// Want of room is told this often, in milliseconds.
+const SHORTAGE_EVERY_MS: u64 = 10_000;
+
+impl Server {
+    pub(in crate::server) fn look_at_room_if_due(self: &Arc<Self>) {
+        let now = self.clock.now().steady.0;
+        if now.saturating_sub(self.room_seen_ms.load(Ordering::Relaxed)) >= ROOM_EVERY_MS {
+            self.look_at_room();
+        }
+    }
+
+    pub(super) fn look_at_room(self: &Arc<Self>) {
+        self.room_seen_ms.store(self.clock.now().steady.0, Ordering::Relaxed);
+        let room = self.store.room();
+        let low = ROOM_LOW.saturating_add(self.disk_floor.load(Ordering::Relaxed));
+        self.room_low.store(room < low, Ordering::Relaxed);
+        self.core.lock().handle_room(room);
+        if room < low {
+            self.checkpoint_if_due();
+        }
+    }
+
+    /// Says, now and then, that requests are refused for want of room.
+    pub(super) fn tell_shortage(&self) {
+        // Ahead of the clock, so that the first time is told however early it is.
+        let now = self.clock.now().steady.0 + SHORTAGE_EVERY_MS;
+        let told = self.shortage_told_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(told) >= SHORTAGE_EVERY_MS {
+            self.shortage_told_ms.store(now, Ordering::Relaxed);
+            warn!(free = self.store.room(), "the disk is full: refusing what needs room on it");
+        }
+    }
+
+    /// Has a checkpoint made on a thread of its own, while requests go on.
+    pub(super) fn checkpoint_if_due(self: &Arc<Self>) {
+        if self.cluster.is_some() {
+            return;
+        }
+        let published = self.core.lock().engine().marks().published;
+        let is_low = self.room_low.load(Ordering::Relaxed);
+        if self.store.begin_checkpoint(published, is_low).is_none() {
+            return;
+        }
+        if let Err(error) = self.spawn("checkpoint", Self::checkpoint) {
+            self.store.end_checkpoint();
+            warn!(%error, "cannot start a thread for a checkpoint: the log grows");
+        }
+    }
+
+    fn checkpoint(self: &Arc<Self>) {
+        let published = self.core.lock().engine().marks().published;
+        match self.store.checkpoint(published) {
+            Ok(()) => {}
+            Err(error) if error.is_full() => warn!(%error, "no room for a checkpoint"),
+            Err(error) => {
+                error!(%error, "cannot make a checkpoint: nothing is acknowledged any more; \
+                    check the disk, then restart");
+                self.core.lock().fail();
+            }
+        }
+        self.store.end_checkpoint();
+    }
+}
