@@ -10,15 +10,14 @@ use crate::types::{LogIndex, Millis};
 use crate::wal::Batch;
 use leading::Leading;
 use solo::{Ending, Flush, Job, Marks, Solo};
-use std::net::SocketAddrV4;
 
 /// How this server gets commands committed.
 #[derive(Debug)]
 pub enum Engine {
     Solo(Solo),
     Leading(Leading),
-    /// It does not: another member leads, which clients reach here, if that is known.
-    Following(Option<SocketAddrV4>),
+    /// It does not: another member leads.
+    Following,
 }
 
 impl Engine {
@@ -27,7 +26,7 @@ impl Engine {
         match self {
             Engine::Solo(solo) => solo.marks(),
             Engine::Leading(leading) => leading.marks(),
-            Engine::Following(_) => Marks::default(),
+            Engine::Following => Marks::default(),
         }
     }
 
@@ -36,7 +35,7 @@ impl Engine {
         match self {
             Engine::Solo(solo) => solo.last(),
             Engine::Leading(leading) => leading.last(),
-            Engine::Following(_) => LogIndex(0),
+            Engine::Following => LogIndex(0),
         }
     }
 
@@ -45,7 +44,7 @@ impl Engine {
         match self {
             Engine::Solo(solo) => solo.fail(),
             Engine::Leading(leading) => leading.fail(),
-            Engine::Following(_) => {}
+            Engine::Following => {}
         }
     }
 
@@ -59,7 +58,7 @@ impl Engine {
         match self {
             Engine::Solo(solo) => solo.has_failed(),
             Engine::Leading(leading) => leading.has_failed(),
-            Engine::Following(_) => false,
+            Engine::Following => false,
         }
     }
 
@@ -76,7 +75,7 @@ impl Engine {
         match self {
             Engine::Solo(_) => true,
             Engine::Leading(leading) => leading.is_trusted(now),
-            Engine::Following(_) => false,
+            Engine::Following => false,
         }
     }
 
@@ -85,7 +84,7 @@ impl Engine {
         match self {
             Engine::Solo(solo) => solo.propose(command),
             Engine::Leading(leading) => leading.propose(command),
-            Engine::Following(_) => panic!("a follower takes no requests"),
+            Engine::Following => panic!("a follower takes no requests"),
         }
     }
 

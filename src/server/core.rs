@@ -9,6 +9,7 @@ mod inspect;
 mod limits;
 mod tell;
 
+pub use cluster::Standing;
 pub use inspect::{Page, encode as encode_page};
 pub use limits::Limits;
 
@@ -23,7 +24,7 @@ use crate::protocol::inspect::Counters;
 use crate::protocol::{Op, Outcome, Reason, Reply, Request, Status};
 use crate::types::{Attempt, FileId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal::Batch;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use tell::{ask_again_ms, direct, refused};
 
 /// How often writing is tried again on a full disk.
@@ -94,6 +95,10 @@ pub struct Core {
     called: Option<SessionId>,
     early: Early,
     held: inspect::Held,
+    /// Where clients find the leader of a cluster, and the term in which this member was elected and
+    /// has not begun or ceased to lead.
+    leader: Option<SocketAddrV4>,
+    elected: u64,
     counters: Counters,
     meter: Meter,
 }
@@ -124,6 +129,8 @@ impl Core {
             called: None,
             early: Early::default(),
             held: inspect::Held::default(),
+            leader: None,
+            elected: 0,
             counters: Counters::default(),
             meter: Meter::default(),
         };

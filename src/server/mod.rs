@@ -37,7 +37,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use store::member::Identity;
+use store::member::{Identity, claim};
 use threads::Server;
 use threads::member::Start;
 use tracing::info;
@@ -138,7 +138,9 @@ fn start_member(
     let options = wal::Options { segment_max: MEMBER_SEGMENT_MAX, ..options.clone() };
     let own = Identity { node: place.id, cluster: place.cluster };
     let founders = place.servers.ids();
-    let (store, member) = Store::open_member(&config.data, config.files, &options, own, &founders)?;
+    claim(&config.data, own)?;
+    let (store, member) =
+        Store::open_member(RealDisk, &config.data, config.files, &options, &founders)?;
     let (id, clients) = (place.id, place.client_addr(bound));
     info!(node = id, cluster = %place.servers, %clients, "a member of a cluster");
     let start = Start { id, member, peers: Peers::new(place, clients), listener, seed: random() };

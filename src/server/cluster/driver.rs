@@ -1,263 +1,274 @@
-//! The thread that drives the node.
+//! What a member decides, but for what it applies ([`super::applier`]): who leads, what clients are
+//! told of it, which states are taken over and kept. A function of (time, input) to [`Order`]s, with
+//! neither thread nor lock, so that the simulator runs the same.
 
-use super::keeper::until_done;
-use super::{Due, Input};
-use crate::engine::cluster::codec::encode_message;
+use super::Due;
 use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::node::{Node, Output, Role, What};
 use crate::engine::cluster::validate::Rejected;
-use crate::engine::solo::Ending;
-use crate::server::core::{Core, Now};
-use crate::server::threads::{Scratch, Server, lock};
+use crate::server::core::Standing;
+use crate::types::{LogIndex, Millis};
+use crate::wal::Batch;
 use raft::eraftpb::{Message, MessageType};
 use std::net::SocketAddrV4;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
+
+/// What the driver is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Another member says this.
+    Message(Message),
+    /// Another member cannot be reached.
+    Unreachable(u64),
+    /// Of the journal, this is stable.
+    Saved(Batch),
+    /// Entries up to this one are applied, and what they publish is in the data files.
+    Applied(u64),
+    /// The state to be kept, its place in the journal still missing.
+    Cut(Box<Checkpoint>),
+    /// It is kept.
+    Kept(Box<Checkpoint>),
+    /// It is not, and need not be: there is no room.
+    NotKept,
+    /// The state that another member's message brought is in the data files and in force; not kept
+    /// yet.
+    Fetched(Message, Box<Checkpoint>),
+    /// It could not be had.
+    NotFetched,
+    /// It is kept; now the library may learn of it.
+    TakenOver(Message),
+    /// Another member is to lead; this one stops.
+    Retire,
+}
+
+/// What is to be done, in this order. What takes long is answered by an [`Input`].
+#[derive(Debug)]
+pub enum Order {
+    /// Goes to another member.
+    Send(Message),
+    /// Goes into the journal, and becomes stable: [`Input::Saved`].
+    Save(Batch),
+    /// Is for who applies.
+    Apply(Due),
+    /// The core learns of it.
+    Core(Standing),
+    /// Is kept, as it belongs behind this place in the journal: [`Input::Kept`] or
+    /// [`Input::NotKept`].
+    Keep(LogIndex, Box<Checkpoint>),
+    /// Must be kept, as this message brings it: [`Input::TakenOver`].
+    KeepTaken(LogIndex, Box<Checkpoint>, Message),
+}
 
 /// The driver and what it remembers from one round to the next.
-pub(in crate::server) struct Driver {
-    server: Arc<Server>,
+pub struct Driver {
     node: Node,
     role: Role,
     hint: Option<SocketAddrV4>,
-    /// Commands of the term in which this member leads that a quorum has.
+    /// The term in which this member leads and goes on to; 0: it does not.
+    leading: u64,
+    /// Commands of that term that a quorum has.
     committed: u64,
-    scratch: Scratch,
+    is_taking_over: bool,
+    out: Output,
 }
 
 impl Driver {
-    pub(in crate::server) fn new(server: &Arc<Server>, node: Node) -> Self {
+    pub fn new(node: Node) -> Self {
         Driver {
-            server: Arc::clone(server),
             node,
             role: Role::default(),
             hint: None,
+            leading: 0,
             committed: 0,
-            scratch: Scratch::new(),
+            is_taking_over: false,
+            out: Output::default(),
         }
     }
 
-    /// The life of the thread.
-    pub(in crate::server) fn run(mut self) {
-        let server = Arc::clone(&self.server);
-        // Set once: there is one driver.
-        let _ = server.cluster().driver.set(thread::current());
-        while !server.is_stopping() {
-            self.round();
-            let now = server.now().steady;
-            let wait = self.node.next_deadline().0.saturating_sub(now.0);
-            thread::park_timeout(Duration::from_millis(wait));
-        }
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 
-    fn round(&mut self) {
-        let server = Arc::clone(&self.server);
-        let cluster = server.cluster();
-        let now = server.now();
-        let mut out = Output::default();
-        let inputs = std::mem::take(&mut *lock(&cluster.inbox));
-        for input in inputs {
-            self.take(input, now, &mut out);
-        }
-        if cluster.leading.load(Ordering::Acquire) != 0
-            && let Some((term, commands)) = server.take_proposals()
-        {
-            self.node.propose(term, commands);
-        }
-        self.node.handle_time(now.steady);
-        self.node.poll(&mut out);
-        let log = &self.node.raw().raft.raft_log;
-        cluster.committed.store(log.committed, Ordering::Relaxed);
-        cluster.applied.store(log.applied, Ordering::Relaxed);
-        self.note_role(now);
-        self.pass_on(out);
-        if let Some(batch) = self.node.poll_save() {
-            cluster.journal.push(batch);
-        }
+    /// Where this member stood at the end of the last round.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
-    fn take(&mut self, input: Input, now: Now, out: &mut Output) {
-        let server = Arc::clone(&self.server);
-        let cluster = server.cluster();
+    /// The core may have proposals.
+    pub fn is_leading(&self) -> bool {
+        self.leading != 0
+    }
+
+    /// When the next round is due, whatever happens.
+    pub fn next_deadline(&self) -> Millis {
+        self.node.next_deadline()
+    }
+
+    /// Takes in what has happened; a round has to follow. An error is the end of this member: the
+    /// consensus library gives up.
+    pub fn take(
+        &mut self,
+        input: Input,
+        now: Millis,
+        orders: &mut Vec<Order>,
+    ) -> Result<(), String> {
         match input {
-            Input::Message(message) => {
-                cluster.messages.fetch_sub(1, Ordering::Relaxed);
-                let from = message.from;
-                let Some(message) = self.divert(message) else { return };
-                match self.node.handle_message(message, now.steady) {
-                    Ok(()) => {}
-                    Err(why @ Rejected::Library(_)) => {
-                        error!(%why, from, "the consensus library gives up");
-                        std::process::abort();
-                    }
-                    Err(why) => warn!(%why, from, "dropped a message of another server"),
-                }
-            }
+            Input::Message(message) => return self.hear(message, now, orders),
             Input::Unreachable(id) => self.node.handle_unreachable(id),
-            Input::Saved(batch) => self.node.handle_saved(batch, out),
+            Input::Saved(batch) => self.node.handle_saved(batch, &mut self.out),
             Input::Applied(index) => self.node.handle_applied(index),
-            Input::Cut(checkpoint) => self.keep(checkpoint),
+            Input::Cut(mut checkpoint) => {
+                let place = self.node.place_checkpoint(&mut checkpoint);
+                orders.push(Order::Keep(place, checkpoint));
+            }
             Input::Kept(checkpoint) => {
                 self.node.compact(&checkpoint);
                 self.node.offer(&checkpoint);
+                orders.push(Order::Apply(Due::Free));
             }
-            Input::Fetched(message, checkpoint) => self.keep_taken(message, checkpoint),
-            Input::TakenOver(message) => self.take_over(message, now, out),
-            Input::Retire => self.retire(now),
+            Input::NotKept => orders.push(Order::Apply(Due::Free)),
+            Input::Fetched(message, mut checkpoint) => {
+                let place = self.node.place_snapshot(&mut checkpoint);
+                orders.push(Order::KeepTaken(place, checkpoint, message));
+            }
+            Input::NotFetched => self.is_taking_over = false,
+            Input::TakenOver(message) => self.take_over(message, now, orders),
+            Input::Retire => self.retire(orders),
         }
+        Ok(())
+    }
+
+    /// What the core of this member has proposed in a term.
+    pub fn propose(&mut self, term: u64, commands: Vec<Vec<u8>>) {
+        self.node.propose(term, commands);
+    }
+
+    /// The end of a round: says what follows from all that was taken in and from the time.
+    /// `client_addr` is where clients find a member.
+    pub fn advance(
+        &mut self,
+        now: Millis,
+        client_addr: impl Fn(u64) -> Option<SocketAddrV4>,
+        orders: &mut Vec<Order>,
+    ) {
+        self.node.handle_time(now);
+        loop {
+            self.node.poll(&mut self.out);
+            self.note_role(&client_addr, orders);
+            if !self.pass_on(orders) {
+                break;
+            }
+            // From now on it can be confirmed that this member is the only leader.
+            self.node.ask_for_trust(now);
+        }
+        orders.extend(self.node.poll_save().map(Order::Save));
+    }
+
+    fn hear(
+        &mut self,
+        message: Message,
+        now: Millis,
+        orders: &mut Vec<Order>,
+    ) -> Result<(), String> {
+        let from = message.from;
+        let Some(message) = self.divert(message, orders) else { return Ok(()) };
+        match self.node.handle_message(message, now) {
+            Ok(()) => {}
+            Err(why @ Rejected::Library(_)) => return Err(format!("message of {from}: {why}")),
+            Err(why) => warn!(%why, from, "dropped a message of another server"),
+        }
+        Ok(())
+    }
+
+    /// A message that brings a state which this member needs goes to who takes it over.
+    fn divert(&mut self, message: Message, orders: &mut Vec<Order>) -> Option<Message> {
+        if message.get_msg_type() != MessageType::MsgSnapshot {
+            return Some(message);
+        }
+        let Some(checkpoint) = self.node.needed_snapshot(&message) else { return Some(message) };
+        if !std::mem::replace(&mut self.is_taking_over, true) {
+            info!(from = message.from, index = checkpoint.index, "taking over a state");
+            orders.push(Order::Apply(Due::State(message, Box::new(checkpoint))));
+        }
+        None
+    }
+
+    /// The state is kept: the library goes on from it.
+    fn take_over(&mut self, message: Message, now: Millis, orders: &mut Vec<Order>) {
+        let index = message.get_snapshot().get_metadata().index;
+        if let Err(why) = self.node.handle_message(message, now) {
+            warn!(%why, "the state that was taken over came too late");
+        }
+        self.node.poll(&mut self.out);
+        self.node.handle_applied(index);
+        self.is_taking_over = false;
+        orders.push(Order::Apply(Due::Free));
+        info!(index, "took over a state");
     }
 
     /// Another member is to lead.
-    fn retire(&mut self, now: Now) {
+    fn retire(&mut self, orders: &mut Vec<Order>) {
         if let Some(to) = self.node.heir() {
             info!(to, "handing the lead over");
-            self.stop_leading(now);
+            // Before the other is asked to stand: it is elected although this one is trusted.
+            self.stop_leading(orders);
             self.node.transfer(to);
         }
     }
 
     /// Notes who leads now.
-    fn note_role(&mut self, now: Now) {
+    fn note_role(
+        &mut self,
+        client_addr: impl Fn(u64) -> Option<SocketAddrV4>,
+        orders: &mut Vec<Order>,
+    ) {
         let role = self.node.role();
         if role != self.role {
             let old = std::mem::replace(&mut self.role, role);
-            *lock(&self.server.cluster().role) = role;
             if old.is_leading && (!role.is_leading || role.term != old.term) {
                 warn!(term = role.term, leader = role.leader, "leads no more");
-                self.stop_leading(now);
+                self.stop_leading(orders);
             }
             if role.is_leading && (!old.is_leading || role.term != old.term) {
                 info!(term = role.term, "leads");
-                self.committed = 0;
-                // The core follows when all that others have committed is applied.
-                self.server.cluster().leading.store(role.term, Ordering::Release);
+                (self.leading, self.committed) = (role.term, 0);
+                orders.push(Order::Core(Standing::Elected(role.term)));
             } else if role.leader != old.leader {
                 info!(term = role.term, leader = role.leader, "follows");
             }
         }
-        let hint = self.server.cluster().peers.client_addr(role.leader);
+        let hint = client_addr(role.leader);
         if hint != self.hint {
             self.hint = hint;
-            self.server.with_core_quietly(|core| core.set_hint(hint));
+            orders.push(Order::Core(Standing::Hint(hint)));
         }
     }
 
-    /// What was not committed yet is never answered here; clients ask the next leader for it.
-    fn stop_leading(&mut self, now: Now) {
-        self.server.cluster().leading.store(0, Ordering::Release);
-        let hint = self.hint;
-        let old = self.server.with_core_quietly(|core| {
-            let mut following = Core::following(*core.settings(), now);
-            following.set_hint(hint);
-            core.replace(following)
-        });
-        drop(old);
+    fn stop_leading(&mut self, orders: &mut Vec<Order>) {
+        self.leading = 0;
+        orders.push(Order::Core(Standing::Deposed));
     }
 
-    fn pass_on(&mut self, out: Output) {
-        let server = Arc::clone(&self.server);
-        let cluster = server.cluster();
-        for message in out.messages {
-            let mut frame = Vec::new();
-            encode_message(&message, &mut frame);
-            cluster.peers.send(message.to, frame);
-        }
-        let term = cluster.leading.load(Ordering::Acquire);
+    /// Says whether a quorum has the first entry of the term in which this member leads.
+    fn pass_on(&mut self, orders: &mut Vec<Order>) -> bool {
+        let out = std::mem::take(&mut self.out);
+        orders.extend(out.messages.into_iter().map(Order::Send));
+        let term = self.leading;
         if let Some(until) = out.trusted_until
             && term != 0
         {
-            server.change_core(&mut self.scratch, |core, now, actions| {
-                core.handle_trusted(term, until, now, actions);
-            });
+            orders.push(Order::Core(Standing::Trusted { term, until }));
         }
-        if out.committed.is_empty() {
-            return;
+        let ours = || out.committed.iter().filter(|one| term != 0 && one.term == term);
+        let count = ours().filter(|one| matches!(one.what, What::Command(_))).count() as u64;
+        if count > 0 {
+            self.committed += count;
+            orders.push(Order::Core(Standing::Committed { term, count: self.committed }));
         }
-        let is_own = |what: &What| matches!(what, What::Command(_));
-        let own = out.committed.iter().filter(|one| one.term == term && is_own(&one.what)).count();
-        if own > 0 {
-            self.committed += own as u64;
-            let committed = self.committed;
-            server.change_core(&mut self.scratch, |core, now, actions| {
-                core.handle_committed(term, committed, now, actions);
-            });
+        let begins = ours().any(|one| one.what == What::Start);
+        if !out.committed.is_empty() {
+            orders.push(Order::Apply(Due::Entries(out.committed, term)));
         }
-        if out.committed.iter().any(|one| one.term == term && one.what == What::Start) {
-            // From now on it can be confirmed that this member is the only leader.
-            self.node.ask_for_trust(server.now().steady);
-            cluster.call();
-        }
-        cluster.due.push(Due::Entries(out.committed, term));
-    }
-
-    /// A message that brings a state which this member needs goes to who takes it over.
-    fn divert(&mut self, message: Message) -> Option<Message> {
-        if message.get_msg_type() != MessageType::MsgSnapshot {
-            return Some(message);
-        }
-        let cluster = self.server.cluster();
-        let Some(checkpoint) = self.node.needed_snapshot(&message) else { return Some(message) };
-        if !cluster.is_taking_over.swap(true, Ordering::AcqRel) {
-            info!(from = message.from, index = checkpoint.index, "taking over a state");
-            cluster.due.push(Due::State(message, Box::new(checkpoint)));
-        }
-        None
-    }
-
-    /// Has the state that was taken over kept, by a thread of its own.
-    fn keep_taken(&mut self, message: Message, mut checkpoint: Box<Checkpoint>) {
-        let place = self.node.place_snapshot(&mut checkpoint);
-        let kept = self.server.spawn("checkpoint", move |server| {
-            until_done(server, || match server.store().keep_checkpoint(place, &checkpoint) {
-                Ok(()) => Ending::Done,
-                Err(error) if error.is_full() => Ending::Full,
-                Err(error) => {
-                    error!(%error, "cannot keep the state of another server");
-                    Ending::Failed
-                }
-            });
-            server.cluster().is_cutting.store(false, Ordering::Release);
-            server.cluster().tell(Input::TakenOver(message));
-        });
-        if let Err(error) = kept {
-            error!(%error, "cannot start a thread to keep the state of another server");
-            std::process::exit(1);
-        }
-    }
-
-    /// The state is kept: the library goes on from it.
-    fn take_over(&mut self, message: Message, now: Now, out: &mut Output) {
-        let index = message.get_snapshot().get_metadata().index;
-        if let Err(why) = self.node.handle_message(message, now.steady) {
-            warn!(%why, "the state that was taken over came too late");
-        }
-        self.node.poll(out);
-        self.node.handle_applied(index);
-        self.server.cluster().is_taking_over.store(false, Ordering::Release);
-        info!(index, "took over a state");
-    }
-
-    /// Has a checkpoint kept by a thread of its own.
-    fn keep(&mut self, mut checkpoint: Box<Checkpoint>) {
-        let place = self.node.place_checkpoint(&mut checkpoint);
-        let kept = self.server.spawn("checkpoint", move |server| {
-            match server.store().keep_checkpoint(place, &checkpoint) {
-                Ok(()) => server.cluster().tell(Input::Kept(checkpoint)),
-                Err(error) if error.is_full() => warn!(%error, "no room for a checkpoint"),
-                Err(error) => {
-                    error!(%error, "cannot make a checkpoint: this server stops, the others go \
-                        on; check the disk, then restart");
-                    std::process::exit(1);
-                }
-            }
-            server.cluster().is_cutting.store(false, Ordering::Release);
-        });
-        if let Err(error) = kept {
-            warn!(%error, "cannot start a thread for a checkpoint: the log grows");
-            self.server.cluster().is_cutting.store(false, Ordering::Release);
-        }
+        begins
     }
 }

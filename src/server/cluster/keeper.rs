@@ -1,23 +1,118 @@
-//! The threads that keep the journal and apply what is committed.
+//! The threads of a member: they do what [`Driver`] and [`Applier`] say.
 
-use super::{CHECKPOINT_BYTES, Due, Input, fetch};
+use super::applier::{Applier, Task};
+use super::driver::{Driver, Input, Order};
+use super::fetch::fetch;
+use crate::engine::cluster::codec::encode_message;
 use crate::engine::cluster::journal::Checkpoint;
-use crate::engine::cluster::node::{Committed, What};
-use crate::engine::cluster::replica::Replica;
 use crate::engine::solo::Ending;
-use crate::machine::Part;
-use crate::server::core::Core;
-use crate::server::threads::{Scratch, Server};
-use raft::eraftpb::Message;
-use std::collections::VecDeque;
+use crate::server::core::Standing;
+use crate::server::threads::{Scratch, Server, lock};
+use crate::types::LogIndex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 /// How often writing is tried again on a full disk.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// The life of the thread that drives the member.
+pub(in crate::server) fn drive(server: &Arc<Server>, mut driver: Driver) {
+    let cluster = server.cluster();
+    // Set once: there is one driver.
+    let _ = cluster.driver.set(thread::current());
+    let (mut scratch, mut orders) = (Scratch::new(), Vec::new());
+    while !server.is_stopping() {
+        let now = server.now().steady;
+        for input in std::mem::take(&mut *lock(&cluster.inbox)) {
+            if matches!(input, Input::Message(_)) {
+                cluster.messages.fetch_sub(1, Ordering::Relaxed);
+            }
+            if let Err(why) = driver.take(input, now, &mut orders) {
+                error!(why, "the consensus library gives up");
+                std::process::abort();
+            }
+        }
+        if driver.is_leading()
+            && let Some((term, commands)) = server.take_proposals()
+        {
+            driver.propose(term, commands);
+        }
+        driver.advance(now, |id| cluster.peers.client_addr(id), &mut orders);
+        cluster.show(&driver);
+        for order in orders.drain(..) {
+            follow(server, order, &mut scratch);
+        }
+        let wait = driver.next_deadline().0.saturating_sub(server.now().steady.0);
+        thread::park_timeout(Duration::from_millis(wait));
+    }
+}
+
+fn follow(server: &Arc<Server>, order: Order, scratch: &mut Scratch) {
+    let cluster = server.cluster();
+    match order {
+        Order::Send(message) => {
+            let mut frame = Vec::new();
+            encode_message(&message, &mut frame);
+            cluster.peers.send(message.to, frame);
+        }
+        Order::Save(batch) => cluster.journal.push(batch),
+        Order::Apply(due) => cluster.due.push(due),
+        Order::Core(standing) => stand(server, standing, scratch),
+        Order::Keep(place, checkpoint) => {
+            let kept = server.spawn("checkpoint", move |server| keep(server, place, checkpoint));
+            if let Err(error) = kept {
+                warn!(%error, "cannot start a thread for a checkpoint: the log grows");
+                cluster.tell(Input::NotKept);
+            }
+        }
+        Order::KeepTaken(place, checkpoint, message) => {
+            let kept = server.spawn("checkpoint", move |server| {
+                if until_done(server, || keep_taken(server, place, &checkpoint)) {
+                    server.cluster().tell(Input::TakenOver(message));
+                }
+            });
+            if let Err(error) = kept {
+                error!(%error, "cannot start a thread to keep the state of another server");
+                std::process::exit(1);
+            }
+        }
+    }
+}
+
+fn stand(server: &Arc<Server>, standing: Standing, scratch: &mut Scratch) {
+    // What was replaced goes when the lock is free again.
+    let mut old = None;
+    server.change_core(scratch, |core, now, actions| old = core.stand(standing, now, actions));
+}
+
+fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: Box<Checkpoint>) {
+    match server.store().keep_checkpoint(place, &checkpoint) {
+        Ok(()) => server.cluster().tell(Input::Kept(checkpoint)),
+        Err(error) if error.is_full() => {
+            warn!(%error, "no room for a checkpoint");
+            server.cluster().tell(Input::NotKept);
+        }
+        Err(error) => {
+            error!(%error, "cannot make a checkpoint: this server stops, the others go on; check \
+                the disk, then restart");
+            std::process::exit(1);
+        }
+    }
+}
+
+fn keep_taken(server: &Arc<Server>, place: LogIndex, checkpoint: &Checkpoint) -> Ending {
+    match server.store().keep_checkpoint(place, checkpoint) {
+        Ok(()) => Ending::Done,
+        Err(error) if error.is_full() => Ending::Full,
+        Err(error) => {
+            error!(%error, "cannot keep the state of another server");
+            Ending::Failed
+        }
+    }
+}
 
 /// The life of the journal's thread.
 pub(in crate::server) fn keep_journal(server: &Arc<Server>) {
@@ -35,7 +130,7 @@ pub(in crate::server) fn keep_journal(server: &Arc<Server>) {
 
 /// Does it again until there is room for it; says whether that came. A disk that fails otherwise
 /// ends the process: what this member has promised the others cannot be kept any more.
-pub(super) fn until_done(server: &Arc<Server>, mut work: impl FnMut() -> Ending) -> bool {
+fn until_done(server: &Arc<Server>, mut work: impl FnMut() -> Ending) -> bool {
     loop {
         match work() {
             Ending::Done => return true,
@@ -49,144 +144,51 @@ pub(super) fn until_done(server: &Arc<Server>, mut work: impl FnMut() -> Ending)
     }
 }
 
-/// Applies what is committed.
-pub(in crate::server) struct Applier {
-    server: Arc<Server>,
-    replica: Replica,
-    files: u32,
-    /// The term for which a core was begun, and its commands applied since.
-    begun: (u64, u64),
-    /// Bytes applied since the last checkpoint.
-    bytes: u64,
-    scratch: Scratch,
-}
-
-impl Applier {
-    pub(in crate::server) fn new(server: &Arc<Server>, replica: Replica, files: u32) -> Self {
-        let (server, scratch) = (Arc::clone(server), Scratch::new());
-        Applier { server, replica, files, begun: (0, 0), bytes: 0, scratch }
-    }
-
-    /// The life of the thread.
-    pub(in crate::server) fn run(mut self) {
-        let server = Arc::clone(&self.server);
-        while let Some(due) = server.cluster().due.take() {
-            for due in due {
-                let goes_on = match due {
-                    Due::Entries(entries, term) => self.apply(&entries, term),
-                    Due::State(message, checkpoint) => self.take_over(message, checkpoint),
-                };
-                if !goes_on {
-                    return;
-                }
-            }
-            self.cut_if_due();
+/// The life of the thread that applies.
+pub(in crate::server) fn apply(server: &Arc<Server>, mut applier: Applier) {
+    let mut scratch = Scratch::new();
+    while let Some(dues) = server.cluster().due.take() {
+        for due in dues {
+            applier.add(due);
         }
-    }
-
-    /// Says whether to go on.
-    fn apply(&mut self, entries: &[Committed], term: u64) -> bool {
-        let server = Arc::clone(&self.server);
-        let mut parts: Vec<Part> = Vec::new();
-        for entry in entries {
-            if let Err(why) = self.replica.apply(entry, &mut parts) {
-                error!(index = entry.index, why, "a committed entry cannot be applied");
-                std::process::abort();
-            }
-            match &entry.what {
-                What::Command(bytes) => {
-                    self.bytes += bytes.len() as u64 + 64;
-                    if self.begun.0 == entry.term {
-                        self.begun.1 += 1;
+        loop {
+            match applier.poll() {
+                Ok(Some(task)) => {
+                    if !perform(server, &mut applier, task, &mut scratch) {
+                        return;
                     }
                 }
-                What::Start if entry.term == term && self.begun.0 != term => {
-                    self.begin_to_lead(term);
-                }
-                _ => {}
-            }
-        }
-        if self.replica.machine.files() > self.files {
-            error!(
-                files = self.replica.machine.files(),
-                "the leader has more data files than --files gives here: start all servers of a \
-                 cluster with the same number"
-            );
-            std::process::exit(1);
-        }
-        let mut parts = VecDeque::from(parts);
-        if !until_done(&server, || server.store().publish(&mut parts)) {
-            return false;
-        }
-        let (begun, count) = self.begun;
-        if count > 0 {
-            server.change_core(&mut self.scratch, |core, now, actions| {
-                core.handle_applied(begun, count, now, actions);
-            });
-        }
-        server.cluster().tell(Input::Applied(self.replica.index));
-        true
-    }
-
-    /// Takes over the state of another member, and what it lacks of the data files. Says whether to
-    /// go on.
-    fn take_over(&mut self, message: Message, checkpoint: Box<Checkpoint>) -> bool {
-        let server = Arc::clone(&self.server);
-        let cluster = server.cluster();
-        // An older checkpoint must not be written after this one.
-        while cluster.is_cutting.swap(true, Ordering::AcqRel) {
-            if server.is_stopping() {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        match fetch::fetch(&server, message.from, &self.replica.files, &checkpoint.files) {
-            Ok(()) => {
-                self.replica = Replica::new((*checkpoint).clone());
-                (self.begun, self.bytes) = ((0, 0), 0);
-                cluster.tell(Input::Fetched(message, checkpoint));
-            }
-            Err(error) => {
-                // The leader offers its state again.
-                warn!(%error, from = message.from, "cannot take over a state");
-                let sizes = self.replica.files.iter().map(|mark| mark.size).collect();
-                if let Err(error) = server.store().cut_back(sizes) {
-                    error!(%error, "cannot cut the data files back");
+                Ok(None) => break,
+                Err(why) => {
+                    error!(why, "this server stops");
                     std::process::exit(1);
                 }
-                cluster.is_cutting.store(false, Ordering::Release);
-                cluster.is_taking_over.store(false, Ordering::Release);
             }
         }
-        true
     }
+}
 
-    /// All that others have committed is applied: this member serves clients from here on.
-    fn begin_to_lead(&mut self, term: u64) {
-        let server = Arc::clone(&self.server);
-        self.begun = (term, 0);
-        let machine = self.replica.machine.clone();
-        let published = self.replica.files.iter().map(|mark| mark.size).sum();
-        let files = self.files;
-        let mut old = None;
-        server.change_core(&mut self.scratch, |core, now, actions| {
-            // It may lead no more.
-            if server.cluster().leading.load(Ordering::Acquire) == term {
-                let mut leading = Core::leading(*core.settings(), machine, term, now);
-                leading.handle_published(published);
-                old = Some(core.replace(leading));
-                core.boot(files, now, actions);
-            }
-        });
-        info!(term, index = self.replica.index, "serves clients");
-    }
-
-    /// Has a checkpoint made when enough has been applied since the last.
-    fn cut_if_due(&mut self) {
-        let cluster = self.server.cluster();
-        if self.bytes >= CHECKPOINT_BYTES && !cluster.is_cutting.swap(true, Ordering::AcqRel) {
-            self.bytes = 0;
-            cluster.tell(Input::Cut(Box::new(self.replica.checkpoint())));
+/// Says whether to go on.
+fn perform(server: &Arc<Server>, applier: &mut Applier, task: Task, scratch: &mut Scratch) -> bool {
+    match task {
+        Task::Publish(mut parts) => {
+            return until_done(server, || server.store().publish(&mut parts));
         }
+        Task::Fetch { from, have, want } => {
+            let fetched = fetch(server, from, &have, &want);
+            if let Err(error) = &fetched {
+                warn!(%error, from, "cannot take over a state");
+            }
+            applier.handle_fetched(fetched.is_ok());
+        }
+        Task::CutBack(sizes) => {
+            if let Err(error) = server.store().cut_back(sizes) {
+                error!(%error, "cannot cut the data files back");
+                std::process::exit(1);
+            }
+        }
+        Task::Core(standing) => stand(server, standing, scratch),
+        Task::Tell(input) => server.cluster().tell(input),
     }
+    true
 }

@@ -2,15 +2,19 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | `member` ([`driver`]) | drives the node: takes in what the others say, what was proposed here, what was kept and applied, and passes on what follows |
-//! | `journal` ([`keeper`]) | writes and syncs the journal; what comes meanwhile goes together |
-//! | `apply` ([`keeper`]) | applies what is committed, publishes, begins to lead |
+//! | `member` | drives the node: takes in what the others say, what was proposed here, what was kept and applied, and passes on what follows ([`driver`]) |
+//! | `journal` | writes and syncs the journal; what comes meanwhile goes together |
+//! | `apply` | applies what is committed, publishes, begins to lead ([`applier`]) |
 //! | `peer` ([`peers`]) | two for each other member: one sends, one receives; one more where a member fetches what it lacks of the data files ([`fetch`]) |
+//!
+//! What there is to decide is decided by [`driver`] and [`applier`], which the simulator runs too;
+//! the first three threads ([`keeper`]) do what these say.
 //!
 //! Requests are served as by a server of its own, by the same threads and the same core. Where this
 //! member does not lead the core only tells clients where to go.
 
-pub(in crate::server) mod driver;
+pub mod applier;
+pub mod driver;
 mod fetch;
 pub(in crate::server) mod keeper;
 pub(in crate::server) mod peers;
@@ -19,46 +23,16 @@ pub mod settings;
 
 pub use peers::Peers;
 
-use crate::engine::cluster::journal::Checkpoint;
-use crate::engine::cluster::node::{Committed, Role};
+use crate::engine::cluster::node::Role;
 use crate::wal::Batch;
+use applier::Due;
+use driver::{Driver, Input};
 use queue::Queue;
 use raft::eraftpb::Message;
 use std::net::SocketAddrV4;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::Thread;
-
-/// What the driver is told.
-pub(super) enum Input {
-    /// Another member says this.
-    Message(Message),
-    /// Another member cannot be reached.
-    Unreachable(u64),
-    /// Of the journal, this is stable.
-    Saved(Batch),
-    /// Entries up to this one are applied.
-    Applied(u64),
-    /// The state to be kept, its place in the journal still missing.
-    Cut(Box<Checkpoint>),
-    /// It is kept.
-    Kept(Box<Checkpoint>),
-    /// The state that another member's message brought is in the data files and in force; not kept
-    /// yet.
-    Fetched(Message, Box<Checkpoint>),
-    /// It is kept; now the library may learn of it.
-    TakenOver(Message),
-    /// Another member is to lead; this one stops.
-    Retire,
-}
-
-/// Work for the thread that applies.
-pub(super) enum Due {
-    /// Entries, and the term in which this member leads, or 0.
-    Entries(Vec<Committed>, u64),
-    /// A state that another member's message brings: the entries are not to be had any more.
-    State(Message, Box<Checkpoint>),
-}
 
 /// A cluster as one of its members sees it.
 pub struct Membership {
@@ -74,18 +48,12 @@ pub struct Membership {
 
 /// What the threads of a member share.
 pub struct Cluster {
-    /// The term in which this member leads; 0: it does not. Set before the core learns of it.
-    leading: AtomicU64,
     inbox: Mutex<Vec<Input>>,
     /// Messages of others in the inbox.
     messages: AtomicU64,
     driver: OnceLock<Thread>,
     journal: Queue<Batch>,
     due: Queue<Due>,
-    /// A checkpoint is on its way, or a state is being taken over.
-    is_cutting: AtomicBool,
-    /// A state of another member is being taken over.
-    is_taking_over: AtomicBool,
     role: Mutex<Role>,
     /// Entries that are committed as far as this member knows, and that it has applied.
     committed: AtomicU64,
@@ -96,14 +64,11 @@ pub struct Cluster {
 impl Cluster {
     pub fn new(peers: Peers) -> Self {
         Cluster {
-            leading: AtomicU64::new(0),
             inbox: Mutex::new(Vec::new()),
             messages: AtomicU64::new(0),
             driver: OnceLock::new(),
             journal: Queue::default(),
             due: Queue::default(),
-            is_cutting: AtomicBool::new(false),
-            is_taking_over: AtomicBool::new(false),
             role: Mutex::new(Role::default()),
             committed: AtomicU64::new(0),
             applied: AtomicU64::new(0),
@@ -129,6 +94,14 @@ impl Cluster {
             self.messages.fetch_add(1, Ordering::Relaxed);
             self.tell(Input::Message(message));
         }
+    }
+
+    /// Lets others see where this member stands.
+    fn show(&self, driver: &Driver) {
+        *super::threads::lock(&self.role) = driver.role();
+        let log = &driver.node().raw().raft.raft_log;
+        self.committed.store(log.committed, Ordering::Relaxed);
+        self.applied.store(log.applied, Ordering::Relaxed);
     }
 
     /// Where this member stood when the driver looked last.
@@ -165,4 +138,4 @@ pub(super) const RETIRE_MS: u64 = 1_000;
 /// Messages of others that wait at most.
 const MESSAGES_MAX: u64 = 8_192;
 /// Commands are applied in bytes of this many before a checkpoint is made.
-const CHECKPOINT_BYTES: u64 = 16 << 20;
+pub(super) const CHECKPOINT_BYTES: u64 = 16 << 20;

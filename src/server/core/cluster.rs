@@ -10,37 +10,45 @@ use crate::protocol::{Outcome, Request};
 use crate::types::{LogIndex, Millis};
 use std::net::{SocketAddr, SocketAddrV4};
 
+/// Where a member stands: what its core is told.
+#[derive(Debug)]
+pub enum Standing {
+    /// Where clients find the leader, if that is known.
+    Hint(Option<SocketAddrV4>),
+    /// This member leads in that term; it serves when all that was committed before is applied.
+    Elected(u64),
+    /// It leads no more.
+    Deposed,
+    /// All that was committed before the term is applied, and in the data files: so many bytes.
+    Begins { term: u64, machine: Box<Machine>, published: u64, files: u32 },
+    /// A quorum takes this member for the only leader until then.
+    Trusted { term: u64, until: Millis },
+    /// A quorum has this many commands of the term.
+    Committed { term: u64, count: u64 },
+    /// This many commands of the term are applied and published here.
+    Applied { term: u64, count: u64 },
+}
+
 impl Core {
     /// The core of a member that does not lead.
     pub fn following(settings: Settings, now: Now) -> Self {
-        Core::over(Engine::Following(None), settings, Machine::default(), now)
+        Core::over(Engine::Following, settings, Machine::default(), now)
     }
 
     /// The core of a member that leads in `term`, over a state of which all is committed.
-    pub fn leading(settings: Settings, machine: Machine, term: u64, now: Now) -> Self {
+    fn leading(settings: Settings, machine: Machine, term: u64, now: Now) -> Self {
         let engine = Engine::Leading(Leading::new(term, LogIndex(0), Millis(0)));
         Core::over(engine, settings, machine, now)
     }
 
     /// Puts another core in place of this one, which comes back; answers that it had not given
     /// are never given. What is counted goes on.
-    pub fn replace(&mut self, mut other: Core) -> Core {
-        other.settings = self.settings;
+    fn replace(&mut self, mut other: Core) -> Core {
+        other.leader = self.leader;
         other.counters = self.counters;
         std::mem::swap(&mut other.meter, &mut self.meter);
         other.room = self.room;
         std::mem::replace(self, other)
-    }
-
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Where clients find the leader, if this member does not lead.
-    pub fn set_hint(&mut self, hint: Option<SocketAddrV4>) {
-        if let Engine::Following(current) = &mut self.engine {
-            *current = hint;
-        }
     }
 
     /// Whether the thread that drives the member has to be called.
@@ -55,41 +63,62 @@ impl Core {
         (!commands.is_empty()).then(|| (leading.term(), commands))
     }
 
-    /// A quorum has this many commands of the term.
-    pub fn handle_committed(&mut self, term: u64, count: u64, now: Now, actions: &mut Vec<Action>) {
-        if let Some(leading) = self.leading_in(term) {
-            leading.handle_committed(count);
-            self.flush(now, actions);
-        }
-    }
-
-    /// This many commands of the term are applied and published here.
-    pub fn handle_applied(&mut self, term: u64, count: u64, now: Now, actions: &mut Vec<Action>) {
-        if let Some(leading) = self.leading_in(term) {
-            leading.handle_published(count);
-            self.flush(now, actions);
-        }
-    }
-
-    /// A quorum takes this member for the only leader until then.
-    pub fn handle_trusted(
+    /// Learns where this member stands. A core that was replaced comes back: what it had not
+    /// answered is never answered here, clients ask the next leader for it.
+    pub fn stand(
         &mut self,
-        term: u64,
-        until: Millis,
+        standing: Standing,
         now: Now,
         actions: &mut Vec<Action>,
-    ) {
-        if let Some(leading) = self.leading_in(term) {
-            leading.handle_trusted(until);
-            self.flush(now, actions);
+    ) -> Option<Core> {
+        match standing {
+            Standing::Hint(hint) => {
+                self.leader = hint;
+                None
+            }
+            Standing::Elected(term) => {
+                self.elected = term;
+                None
+            }
+            Standing::Deposed => Some(self.replace(Core::following(self.settings, now))),
+            Standing::Begins { term, machine, published, files } => {
+                // It may lead no more.
+                if self.elected != term {
+                    return None;
+                }
+                let mut leading = Core::leading(self.settings, *machine, term, now);
+                leading.handle_published(published);
+                let old = self.replace(leading);
+                self.boot(files, now, actions);
+                Some(old)
+            }
+            Standing::Trusted { term, until } => {
+                self.lead(term, now, actions, |leading| leading.handle_trusted(until))
+            }
+            Standing::Committed { term, count } => {
+                self.lead(term, now, actions, |leading| leading.handle_committed(count))
+            }
+            Standing::Applied { term, count } => {
+                self.lead(term, now, actions, |leading| leading.handle_published(count))
+            }
         }
     }
 
-    fn leading_in(&mut self, term: u64) -> Option<&mut Leading> {
-        match &mut self.engine {
-            Engine::Leading(leading) if leading.term() == term => Some(leading),
-            _ => None,
+    /// Changes how far the log of this term is, if this core is of it.
+    fn lead(
+        &mut self,
+        term: u64,
+        now: Now,
+        actions: &mut Vec<Action>,
+        change: impl FnOnce(&mut Leading),
+    ) -> Option<Core> {
+        if let Engine::Leading(leading) = &mut self.engine
+            && leading.term() == term
+        {
+            change(leading);
+            self.flush(now, actions);
         }
+        None
     }
 
     /// Sends a client to the leader. A leader that may not be the only one knows of no other.
@@ -99,10 +128,7 @@ impl Core {
         request: &Request<'_>,
         actions: &mut Vec<Action>,
     ) {
-        let leader = match &self.engine {
-            Engine::Following(hint) => *hint,
-            _ => None,
-        };
+        let leader = self.leader.filter(|_| matches!(self.engine, Engine::Following));
         let reply = direct(request, Outcome::NotLeader { leader });
         actions.push(Action::Send { to: from, reply });
     }

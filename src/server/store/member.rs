@@ -84,7 +84,7 @@ fn parse(text: &str) -> Option<Identity> {
 }
 
 /// Makes sure that the directory is this member's; one that is new becomes it.
-fn claim(dir: &Path, own: Identity) -> Result<(), OpenError> {
+pub fn claim(dir: &Path, own: Identity) -> Result<(), OpenError> {
     let private = dir.join(super::PRIVATE_DIR);
     match identity(dir)? {
         Some(found) if found == own => Ok(()),
@@ -101,20 +101,18 @@ fn claim(dir: &Path, own: Identity) -> Result<(), OpenError> {
     }
 }
 
-impl Store {
+impl<D: Disk> Store<D> {
     /// Recovers a member's directory; a new one becomes that of a founder.
     pub fn open_member(
+        disk: D,
         dir: &Path,
         files: u32,
         options: &wal::Options,
-        own: Identity,
         founders: &[u64],
     ) -> Result<(Self, Member), OpenError> {
-        let disk = RealDisk;
         let private = dir.join(super::PRIVATE_DIR);
         disk.create_dir(&private)
             .map_err(|source| OpenError::Io { path: private.clone(), source })?;
-        claim(dir, own)?;
         let found = recover(&disk, &private, options, founders).map_err(MemberError::from)?;
         let mut replica = found.replica;
         let has = super::files_there(&disk, dir, replica.machine.files())?;
@@ -145,9 +143,7 @@ impl Store {
         };
         Ok((store, Member { log: found.log, replica, journal: found.journal }))
     }
-}
 
-impl<D: Disk> Store<D> {
     /// Writes entries of the journal and makes them stable.
     pub fn save(&self, batch: &mut wal::Batch) -> Ending {
         let ending = self.write(batch);

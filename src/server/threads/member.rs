@@ -2,9 +2,10 @@
 
 use super::{Scratch, Server};
 use crate::engine::cluster::node::{Node, Tuning};
-use crate::server::cluster::driver::Driver;
-use crate::server::cluster::keeper::{Applier, keep_journal};
-use crate::server::cluster::{Cluster, Input, Peers, RETIRE_MS, peers};
+use crate::server::cluster::applier::Applier;
+use crate::server::cluster::driver::{Driver, Input};
+use crate::server::cluster::keeper::{apply, drive, keep_journal};
+use crate::server::cluster::{CHECKPOINT_BYTES, Cluster, Peers, RETIRE_MS, peers};
 use crate::server::config::ServerConfig;
 use crate::server::core::{Action, Core, Now};
 use crate::server::store::member::Member;
@@ -50,11 +51,11 @@ impl Server {
         let cluster = Cluster::new(peers);
         let server = Server::around(socket, store, core, clock, config, Some(cluster));
         server.look_at_room();
-        let driver = Driver::new(&server, node);
-        let applier = Applier::new(&server, replica, config.files);
+        let (driver, files) = (Driver::new(node), config.files);
+        let applier = Applier::new(replica, files, CHECKPOINT_BYTES);
         server.spawn("journal", keep_journal)?;
-        server.spawn("apply", move |_| applier.run())?;
-        server.spawn("member", move |_| driver.run())?;
+        server.spawn("apply", move |server| apply(server, applier))?;
+        server.spawn("member", move |server| drive(server, driver))?;
         listener.set_nonblocking(true)?;
         server.spawn("peers", move |server| peers::listen(server, &listener))?;
         for id in others {
@@ -100,11 +101,6 @@ impl Server {
 
     pub(in crate::server) fn take_proposals(&self) -> Option<(u64, Vec<Vec<u8>>)> {
         self.core.lock().take_proposals()
-    }
-
-    /// Changes the core in a way after which there is nothing to be sent.
-    pub(in crate::server) fn with_core_quietly<T>(&self, change: impl FnOnce(&mut Core) -> T) -> T {
-        change(&mut self.core.lock())
     }
 
     /// Changes the core, then does what that leads to.
