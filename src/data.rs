@@ -79,16 +79,58 @@ impl<D: Disk> DataFiles<D> {
     /// Begins to publish again behind the sizes that a checkpoint recorded. If a file is shorter
     /// than that, none is changed.
     pub fn restore(&self, sizes: Vec<u64>) -> Result<Restore<'_, D>, Error> {
+        self.check(&sizes)?;
+        Ok(Restore { data: self, sizes, file: FileId(0), bytes: Vec::new() })
+    }
+
+    /// Counts as published what these sizes say. Bytes behind them stay in the files until they are
+    /// published again or [adopted](Self::adopt).
+    pub fn rewind(&self, sizes: &[u64]) -> Result<(), Error> {
+        self.check(sizes)?;
+        for (file, &size) in self.files.iter().zip(sizes) {
+            file.size.store(size, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The same for one file, to a size that it has had.
+    pub fn rewind_file(&self, file: FileId, size: u64) -> io::Result<()> {
+        self.file(file)?.size.fetch_min(size, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn check(&self, sizes: &[u64]) -> Result<(), Error> {
         if sizes.len() != self.files.len() {
             return Err(Error::Count { recorded: sizes.len(), open: self.files.len() });
         }
-        for (id, (file, &recorded)) in self.files.iter().zip(&sizes).enumerate() {
+        for (id, (file, &recorded)) in self.files.iter().zip(sizes).enumerate() {
             let found = file.size();
             if found < recorded {
                 return Err(Error::Short { path: self.path(id), recorded, found });
             }
         }
-        Ok(Restore { data: self, sizes, file: FileId(0), bytes: Vec::new() })
+        Ok(())
+    }
+
+    /// Counts as published, up to `end`, what the file has behind its published bytes, a piece at a
+    /// time; `see` is shown each. Ends early where the file does.
+    pub fn adopt(&self, file: FileId, end: u64, mut see: impl FnMut(&[u8])) -> io::Result<()> {
+        let file = self.file(file)?;
+        // It may never have been synced.
+        file.is_changed.store(true, Ordering::Release);
+        let end = end.min(file.file.size()?);
+        let mut piece = vec![0; ADOPTED_AT_ONCE];
+        while file.size() < end {
+            let (size, len) = (file.size(), piece.len() as u64);
+            let piece = &mut piece[..len.min(end - size) as usize];
+            let read = file.file.read_at(piece, size)?;
+            if read == 0 {
+                break;
+            }
+            see(&piece[..read]);
+            file.size.store(size + read as u64, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Appends to what is published. After an error nothing has advanced: the same bytes go to
@@ -202,6 +244,8 @@ impl<D: Disk> Restore<'_, D> {
 
 /// Bytes gathered for one write in recovery.
 const RESTORED_AT_ONCE: usize = 1 << 20;
+/// Bytes read at once from what is adopted.
+const ADOPTED_AT_ONCE: usize = 256 << 10;
 
 impl<F> DataFile<F> {
     fn size(&self) -> u64 {

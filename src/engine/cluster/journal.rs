@@ -41,6 +41,14 @@ pub struct FileMark {
     pub sum: u32,
 }
 
+impl FileMark {
+    /// The file goes on with these bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        self.sum = crc32c::crc32c_append(self.sum, bytes);
+    }
+}
+
 /// Who belongs to the cluster, as the library needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Members {

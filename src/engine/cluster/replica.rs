@@ -50,8 +50,7 @@ impl Replica {
                     let Effect::Publish(published) = effect else { continue };
                     for part in published {
                         if let Some(mark) = self.files.get_mut(part.file.0 as usize) {
-                            mark.size += part.data.len() as u64;
-                            mark.sum = crc32c::crc32c_append(mark.sum, &part.data);
+                            mark.add(&part.data);
                         }
                         parts.push(part);
                     }

@@ -31,8 +31,8 @@ pub enum Task {
     /// Bring the data files from `have` to `want`, then say how that went:
     /// [`Applier::handle_fetched`].
     Fetch { from: u64, have: Vec<FileMark>, want: Vec<FileMark> },
-    /// Cut the data files back to these sizes.
-    CutBack(Vec<u64>),
+    /// Count these sizes of the data files as published, as before a fetch that came to nothing.
+    Rewind(Vec<u64>),
     /// Let the core know.
     Core(Standing),
     /// Let the driver know.
@@ -174,10 +174,10 @@ impl Applier {
             self.tasks.push_back(Task::Tell(Input::Fetched(message, checkpoint)));
             return;
         }
-        // The leader offers its state again.
+        // The leader offers its state again, and then what is there need not be fetched again.
         self.is_cutting = false;
         let sizes = self.replica.files.iter().map(|mark| mark.size).collect();
-        self.tasks.push_back(Task::CutBack(sizes));
+        self.tasks.push_back(Task::Rewind(sizes));
         self.tasks.push_back(Task::Tell(Input::NotFetched));
     }
 

@@ -3,11 +3,13 @@
 //! they are.
 
 use super::peers::{self, connect_for};
+use crate::disk::Disk;
 use crate::engine::cluster::codec::Input as Reader;
 use crate::engine::cluster::journal::FileMark;
 use crate::engine::solo::Ending;
 use crate::limits::FILES_MAX;
 use crate::machine::Part;
+use crate::server::Store;
 use crate::server::threads::Server;
 use crate::types::FileId;
 use std::collections::VecDeque;
@@ -21,7 +23,8 @@ const CHUNK: usize = 256 << 10;
 /// How long the other member may take for that.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Brings the data files from `have` to `want`.
+/// Brings the data files from `have` to `want`. What an earlier attempt has fetched is there still,
+/// behind the published bytes, also after a crash.
 pub fn fetch(
     server: &Arc<Server>,
     from: u64,
@@ -29,40 +32,63 @@ pub fn fetch(
     want: &[FileMark],
 ) -> io::Result<()> {
     let mut stream = None;
-    for (id, want) in want.iter().enumerate() {
-        let mut mark = have.get(id).copied().unwrap_or_default();
-        while mark.size < want.size {
-            if server.is_stopping() {
-                return Err(io::Error::other("this server stops"));
-            }
-            let stream = match &mut stream {
-                Some(stream) => stream,
-                None => stream.insert(connect_for(server, from, peers::Purpose::Fetch)?),
-            };
-            let len = CHUNK.min((want.size - mark.size) as usize);
-            let data = ask(stream, id as u32, mark.size, len)?;
-            mark.size += data.len() as u64;
-            mark.sum = crc32c::crc32c_append(mark.sum, &data);
-            let mut parts = VecDeque::from([Part { file: FileId(id as u32), data }]);
-            if server.store().publish(&mut parts) != Ending::Done {
-                return Err(io::Error::other("cannot write a data file"));
-            }
+    complete(server.store(), have, want, |file, offset, len| {
+        if server.is_stopping() {
+            return Err(io::Error::other("this server stops"));
         }
-        if mark != *want {
-            return Err(io::Error::other(format!(
-                "{} is not the same there and here: its {} bytes do not begin alike",
-                FileId(id as u32).name(),
-                want.size
-            )));
+        let stream = match &mut stream {
+            Some(stream) => stream,
+            None => stream.insert(connect_for(server, from, peers::Purpose::Fetch)?),
+        };
+        ask(stream, file, offset, len)
+    })
+}
+
+/// Completes each file by what it has behind its published bytes and by what `ask` brings, given
+/// file, offset and length.
+fn complete<D: Disk>(
+    store: &Store<D>,
+    have: &[FileMark],
+    want: &[FileMark],
+    mut ask: impl FnMut(FileId, u64, usize) -> io::Result<Vec<u8>>,
+) -> io::Result<()> {
+    for (id, want) in want.iter().enumerate() {
+        let file = FileId(id as u32);
+        let have = have.get(id).copied().unwrap_or_default();
+        let mut mark = have;
+        store.adopt(file, want.size, |bytes| mark.add(bytes))?;
+        let mut is_adopted = mark != have;
+        loop {
+            while mark.size < want.size {
+                let len = CHUNK.min((want.size - mark.size) as usize);
+                let data = ask(file, mark.size, len)?;
+                mark.add(&data);
+                if store.publish(&mut VecDeque::from([Part { file, data }])) != Ending::Done {
+                    return Err(io::Error::other("cannot write a data file"));
+                }
+            }
+            if mark == *want {
+                break;
+            }
+            if !is_adopted {
+                return Err(io::Error::other(format!(
+                    "{} is not the same there and here: its {} bytes do not begin alike",
+                    file.name(),
+                    want.size
+                )));
+            }
+            // A power loss may have left something else where it was fetched to.
+            (mark, is_adopted) = (have, false);
+            store.rewind_file(file, have.size)?;
         }
     }
     Ok(())
 }
 
-fn ask(stream: &mut TcpStream, file: u32, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+fn ask(stream: &mut TcpStream, file: FileId, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(WAIT))?;
     let mut question = [0; QUESTION_LEN];
-    question[..4].copy_from_slice(&file.to_le_bytes());
+    question[..4].copy_from_slice(&file.0.to_le_bytes());
     question[4..12].copy_from_slice(&offset.to_le_bytes());
     question[12..].copy_from_slice(&(len as u32).to_le_bytes());
     stream.write_all(&question)?;
@@ -95,3 +121,87 @@ pub fn answer(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<()> {
 
 /// File, offset, length.
 const QUESTION_LEN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskFile;
+    use crate::disk::mem::MemDisk;
+    use crate::wal;
+    use std::path::Path;
+
+    const DIR: &str = "/member";
+
+    fn open(disk: &MemDisk) -> Store<MemDisk> {
+        let options = wal::Options { segment_max: 1 << 20, salt: 1 };
+        let path = Path::new(DIR);
+        disk.create_dir(path).unwrap();
+        Store::open_member(disk.clone(), path, 2, &options, &[1, 2, 3]).unwrap().0
+    }
+
+    /// What another member has, and the mark of it.
+    fn source() -> (Vec<u8>, [FileMark; 2]) {
+        let bytes: Vec<u8> = (0..3 * CHUNK as u32 + 7).map(|at| (at / 7) as u8).collect();
+        let mut mark = FileMark::default();
+        mark.add(&bytes);
+        (bytes, [FileMark::default(), mark])
+    }
+
+    /// Fetches until this many questions were answered; says which offsets were asked for.
+    fn run(store: &Store<MemDisk>, answers: usize) -> (bool, Vec<u64>) {
+        let (bytes, want) = source();
+        let mut asked = Vec::new();
+        let done = complete(store, &[], &want, |file, offset, len| {
+            assert_eq!(file, FileId(1));
+            if asked.len() == answers {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            asked.push(offset / CHUNK as u64);
+            Ok(bytes[offset as usize..][..len].to_vec())
+        });
+        if done.is_ok() {
+            let mut there = vec![0; bytes.len() + 1];
+            assert_eq!(store.read(FileId(1), 0, &mut there).unwrap().0, bytes.len());
+            assert_eq!(there[..bytes.len()], bytes);
+        }
+        (done.is_ok(), asked)
+    }
+
+    #[test]
+    fn what_was_fetched_before_is_not_fetched_again() {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        assert_eq!(run(&store, 1), (false, vec![0]));
+        store.rewind(vec![0, 0]).unwrap();
+        assert_eq!(run(&store, 2), (false, vec![1, 2]));
+        drop(store);
+        let store = open(&disk);
+        assert_eq!(store.read(FileId(1), 0, &mut [0; 9]).unwrap().0, 0, "it is not published");
+        assert_eq!(run(&store, 9), (true, vec![3]));
+    }
+
+    #[test]
+    fn bytes_that_turn_out_to_be_others_are_fetched_again() {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        assert_eq!(run(&store, 2), (false, vec![0, 1]));
+        drop(store);
+        let file = disk.create(&Path::new(DIR).join("file_1")).unwrap();
+        file.write_at(b"torn", 99).unwrap();
+        assert_eq!(run(&open(&disk), 9), (true, vec![2, 3, 0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn files_that_differ_in_what_is_published_are_not_brought_together() {
+        let store = open(&MemDisk::new());
+        let (bytes, want) = source();
+        let wrong = [FileMark::default(), FileMark { sum: !want[1].sum, ..want[1] }];
+        let mut asked = 0;
+        let done = complete(&store, &[], &wrong, |_, offset, len| {
+            asked += 1;
+            Ok(bytes[offset as usize..][..len].to_vec())
+        });
+        assert!(done.unwrap_err().to_string().contains("do not begin alike"));
+        assert_eq!(asked, 4);
+    }
+}

@@ -181,9 +181,9 @@ fn perform(server: &Arc<Server>, applier: &mut Applier, task: Task, scratch: &mu
             }
             applier.handle_fetched(fetched.is_ok());
         }
-        Task::CutBack(sizes) => {
-            if let Err(error) = server.store().cut_back(sizes) {
-                error!(%error, "cannot cut the data files back");
+        Task::Rewind(sizes) => {
+            if let Err(error) = server.store().rewind(sizes) {
+                error!(%error, "cannot go on from the data files as they were");
                 std::process::exit(1);
             }
         }

@@ -11,7 +11,7 @@ use crate::engine::cluster::replica::Replica;
 use crate::engine::solo::Ending;
 use crate::machine::Part;
 use crate::server::meter::SharedHistogram;
-use crate::types::LogIndex;
+use crate::types::{FileId, LogIndex};
 use crate::wal;
 use std::collections::VecDeque;
 use std::io;
@@ -122,7 +122,8 @@ impl<D: Disk> Store<D> {
         let data = DataFiles::open(&disk, dir, files)?;
         let mut sizes: Vec<u64> = replica.files.iter().map(|mark| mark.size).collect();
         sizes.resize(files as usize, 0);
-        data.restore(sizes)?.finish()?;
+        // What is behind them was committed: it comes again by the log, or by another's state.
+        data.rewind(&sizes)?;
         replica.files.resize(replica.machine.files() as usize, Default::default());
         if let Some(torn) = &found.torn {
             warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes,
@@ -173,10 +174,20 @@ impl<D: Disk> Store<D> {
         Ending::Done
     }
 
-    /// Takes back what was published beyond these sizes.
-    pub fn cut_back(&self, mut sizes: Vec<u64>) -> Result<(), OpenError> {
+    /// Counts as published what these sizes say; see [`DataFiles::rewind`].
+    pub fn rewind(&self, mut sizes: Vec<u64>) -> Result<(), OpenError> {
         sizes.resize(self.data.sizes().len(), 0);
-        Ok(self.data.restore(sizes)?.finish()?)
+        Ok(self.data.rewind(&sizes)?)
+    }
+
+    /// See [`DataFiles::rewind_file`].
+    pub fn rewind_file(&self, file: FileId, size: u64) -> io::Result<()> {
+        self.data.rewind_file(file, size)
+    }
+
+    /// See [`DataFiles::adopt`].
+    pub fn adopt(&self, file: FileId, end: u64, see: impl FnMut(&[u8])) -> io::Result<()> {
+        self.data.adopt(file, end, see)
     }
 
     /// Makes what was published so far stable, replaces the checkpoint, and removes what of the
