@@ -14,6 +14,12 @@ pub const CLIENT_TEXT_MAX: usize = 63;
 pub const REASON_TEXT_MAX: usize = 200;
 /// Records of what has happened to the lock that a server keeps; older ones are forgotten.
 pub const HISTORY_MAX: usize = 10_000;
+/// The most servers of a cluster.
+pub const SERVERS_MAX: usize = 9;
+/// Longest address under which the servers of a cluster reach each other, in bytes.
+pub const PEER_ADDR_MAX: usize = 64;
+/// Servers that ask to be let in, as many as a leader remembers.
+pub const WAITING_MAX: usize = 4;
 /// Pieces of one large append that may be on their way at once.
 pub const WINDOW_MAX: u64 = 64;
 

@@ -117,11 +117,31 @@ pub enum Reason {
     TooManyWaiters = 7,
     /// The data files hold as many bytes as the server lets them hold.
     DataLimit = 8,
+    /// The server is in no cluster.
+    NotCluster = 9,
+    /// Another change of the cluster is under way.
+    ChangeUnderWay = 10,
+    /// Too few servers of the cluster were heard lately to change it.
+    NoQuorum = 11,
+    /// That number, or one above it, was given to a server before.
+    NumberUsed = 12,
+    /// Another server of the cluster has that address.
+    AddressUsed = 13,
+    /// The cluster has as many servers as it may have.
+    TooManyServers = 14,
+    /// No server of that number asks to be let in.
+    NotWaiting = 15,
+    /// The cluster has no server of that number.
+    NoSuchServer = 16,
+    /// That server cannot lead now: it was not heard lately, or is still learning.
+    CannotLead = 17,
+    /// The cluster has no other server that could go on.
+    LastServer = 18,
 }
 
 impl Reason {
     /// Every reason, by number.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 19] = [
         Reason::None,
         Reason::NoSpace,
         Reason::TooManySessions,
@@ -131,6 +151,16 @@ impl Reason {
         Reason::NotHeld,
         Reason::TooManyWaiters,
         Reason::DataLimit,
+        Reason::NotCluster,
+        Reason::ChangeUnderWay,
+        Reason::NoQuorum,
+        Reason::NumberUsed,
+        Reason::AddressUsed,
+        Reason::TooManyServers,
+        Reason::NotWaiting,
+        Reason::NoSuchServer,
+        Reason::CannotLead,
+        Reason::LastServer,
     ];
 
     /// The reason with this number.
@@ -155,6 +185,18 @@ impl Reason {
             Reason::NotHeld => "nobody holds the lock under that token",
             Reason::TooManyWaiters => "as many clients wait as the server lets wait: try later",
             Reason::DataLimit => "the data files have reached the server's limit: raise it",
+            Reason::NotCluster => "the server is in no cluster",
+            Reason::ChangeUnderWay => "another change of the cluster is under way: try later",
+            Reason::NoQuorum => "too few servers of the cluster were heard lately to change it",
+            Reason::NumberUsed => {
+                "servers had that number, or one above it, before: take the next higher one"
+            }
+            Reason::AddressUsed => "another server of the cluster has that address",
+            Reason::TooManyServers => "the cluster has as many servers as it may have",
+            Reason::NotWaiting => "no server of that number asks to be let in: start it first",
+            Reason::NoSuchServer => "the cluster has no server of that number",
+            Reason::CannotLead => "that server was not heard lately, or is still learning",
+            Reason::LastServer => "the cluster has no other server that could go on",
         }
     }
 }
@@ -212,6 +254,21 @@ pub enum Op<'a> {
     Inspect { what: u8, from: u64 },
     /// Take the lock away from whoever holds it under `token`, and discard the section.
     Revoke { token: FencingToken, reason: &'a str },
+    /// Look at the cluster, in whatever state it is: a [`inspect::ClusterView`]. Needs no session.
+    Cluster,
+    /// Change the cluster.
+    Reform(Reform),
+}
+
+/// What an operator wants of a cluster. To want what is so already, or under way, is no mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reform {
+    /// A server that asks to be let in belongs to the cluster; the others reach it there.
+    Add { server: u64, addr: String },
+    /// A server leaves for ever.
+    Remove { server: u64 },
+    /// A server leads.
+    Transfer { server: u64 },
 }
 
 /// A server's message.

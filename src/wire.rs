@@ -2,8 +2,10 @@
 //! A message has one encoding: what decodes, encodes to the same bytes again.
 //! docs/PROTOCOL.md has the same layout as tables.
 
-use crate::limits::{CLIENT_TEXT_MAX, DATAGRAM_MAX, NAME_MAX, READ_MAX, REASON_TEXT_MAX};
-use crate::protocol::{ClientInfo, Op, Outcome, Reason, Reply, Request, Status};
+use crate::limits::{
+    CLIENT_TEXT_MAX, DATAGRAM_MAX, NAME_MAX, PEER_ADDR_MAX, READ_MAX, REASON_TEXT_MAX,
+};
+use crate::protocol::{ClientInfo, Op, Outcome, Reason, Reform, Reply, Request, Status};
 use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -141,6 +143,15 @@ struct InspectBody {
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
+struct ReformBody {
+    server: U64,
+    what: u8,
+    addr_len: u8,
+    reserved: [u8; 6],
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
 struct Pair {
     first: U32,
     second: U32,
@@ -159,6 +170,8 @@ mod kind {
     pub const READ: u8 = 0x09;
     pub const INSPECT: u8 = 0x0A;
     pub const REVOKE: u8 = 0x0B;
+    pub const CLUSTER: u8 = 0x0C;
+    pub const REFORM: u8 = 0x0D;
 
     pub const CONNECTED: u8 = 0x81;
     pub const GRANTED: u8 = 0x82;
@@ -168,6 +181,13 @@ mod kind {
     pub const DATA: u8 = 0x86;
     pub const REFUSED: u8 = 0x87;
     pub const NOT_LEADER: u8 = 0x88;
+}
+
+/// What a reform is about.
+mod reform {
+    pub const ADD: u8 = 1;
+    pub const REMOVE: u8 = 2;
+    pub const TRANSFER: u8 = 3;
 }
 
 const TRY_ONLY: u32 = 1;
@@ -187,6 +207,8 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
         Op::Read { .. } => kind::READ,
         Op::Inspect { .. } => kind::INSPECT,
         Op::Revoke { .. } => kind::REVOKE,
+        Op::Cluster => kind::CLUSTER,
+        Op::Reform(_) => kind::REFORM,
     };
     let header = RequestHeader {
         magic: MAGIC,
@@ -258,6 +280,20 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(U64::new(token.0).as_bytes());
             out.extend_from_slice(clip(reason, REASON_TEXT_MAX).as_bytes());
         }
+        // Without a session nothing longer than the question may be answered.
+        Op::Cluster => out.resize(DATAGRAM_MAX, 0),
+        Op::Reform(reform) => {
+            let (what, server, addr) = match reform {
+                Reform::Add { server, addr } => (reform::ADD, *server, addr.as_str()),
+                Reform::Remove { server } => (reform::REMOVE, *server, ""),
+                Reform::Transfer { server } => (reform::TRANSFER, *server, ""),
+            };
+            assert!(addr.len() <= PEER_ADDR_MAX, "the caller checks the address's length");
+            let addr_len = addr.len() as u8;
+            let body = ReformBody { server: server.into(), what, addr_len, reserved: [0; 6] };
+            out.extend_from_slice(body.as_bytes());
+            out.extend_from_slice(addr.as_bytes());
+        }
         Op::Cancel | Op::Release | Op::Abort | Op::Close | Op::Renew => {}
     }
     seal(out);
@@ -313,6 +349,10 @@ pub fn decode_request(datagram: &[u8]) -> Result<Request<'_>, Malformed> {
             let reason = str::from_utf8(reason).map_err(|_| Malformed::Field)?;
             Op::Revoke { token: FencingToken(token.get()), reason }
         }
+        kind::CLUSTER if datagram.len() < DATAGRAM_MAX => return Err(Malformed::Length),
+        kind::CLUSTER if body.iter().any(|&byte| byte != 0) => return Err(Malformed::Field),
+        kind::CLUSTER => Op::Cluster,
+        kind::REFORM => Op::Reform(decode_reform(body)?),
         kind::CANCEL => empty(body, Op::Cancel)?,
         kind::RELEASE => empty(body, Op::Release)?,
         kind::ABORT => empty(body, Op::Abort)?,
@@ -321,7 +361,7 @@ pub fn decode_request(datagram: &[u8]) -> Result<Request<'_>, Malformed> {
         _ => return Err(Malformed::Kind),
     };
     let session = SessionId(header.session.get());
-    if (session.0 == 0) != matches!(op, Op::Init { .. }) {
+    if (session.0 == 0) != matches!(op, Op::Init { .. } | Op::Cluster) {
         return Err(Malformed::Field);
     }
     Ok(Request {
@@ -509,6 +549,24 @@ fn decode_init(body: &[u8]) -> Result<Op<'_>, Malformed> {
         return Err(Malformed::Length);
     }
     Ok(Op::Init { nonce: fixed.nonce.get(), client })
+}
+
+fn decode_reform(body: &[u8]) -> Result<Reform, Malformed> {
+    let (fixed, addr) = ReformBody::ref_from_prefix(body).map_err(|_| Malformed::Length)?;
+    let server = fixed.server.get();
+    if addr.len() != usize::from(fixed.addr_len) || addr.len() > PEER_ADDR_MAX {
+        return Err(Malformed::Length);
+    }
+    if server == 0 || fixed.reserved != [0; 6] {
+        return Err(Malformed::Field);
+    }
+    let addr = str::from_utf8(addr).map_err(|_| Malformed::Field)?;
+    match fixed.what {
+        reform::ADD if !addr.is_empty() => Ok(Reform::Add { server, addr: addr.to_owned() }),
+        reform::REMOVE if addr.is_empty() => Ok(Reform::Remove { server }),
+        reform::TRANSFER if addr.is_empty() => Ok(Reform::Transfer { server }),
+        _ => Err(Malformed::Field),
+    }
 }
 
 /// The longest prefix of at most `max` bytes that ends at a character's end.

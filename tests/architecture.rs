@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("machine", &["types", "limits", "protocol"]),
     ("wal", &["types", "limits", "disk"]),
     ("data", &["types", "limits", "disk"]),
-    ("engine", &["types", "limits", "machine", "disk", "wal", "data"]),
+    ("engine", &["types", "limits", "protocol", "machine", "disk", "wal", "data"]),
     (
         "server",
         &[

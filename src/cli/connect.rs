@@ -71,11 +71,16 @@ impl Server {
 
     /// A session with the server.
     pub fn connect(&self, purpose: Purpose) -> anyhow::Result<Connection> {
+        self.open(purpose).map_err(|error| self.failure(error))
+    }
+
+    /// The same for who has more to say about what goes wrong.
+    pub fn open(&self, purpose: Purpose) -> Result<Connection, Error> {
         let mut options = Options::default();
         if purpose == Purpose::Look && env::var_os("BATON_TIMEOUT_MS").is_none() {
             options.timeout = LOOK_TIMEOUT;
         }
-        Connection::connect_with(&self.address, &options).map_err(|error| self.failure(error))
+        Connection::connect_with(&self.address, &options)
     }
 
     /// The line and the exit code for what went wrong between us and the server.

@@ -5,6 +5,7 @@ mod append;
 mod bench;
 mod cat;
 mod chain;
+mod cluster;
 mod connect;
 pub mod exit;
 mod files;
@@ -53,6 +54,7 @@ enum Command {
     Append(append::AppendArgs),
     Bench(bench::BenchArgs),
     Cat(cat::CatArgs),
+    Cluster(cluster::ClusterArgs),
     Files(files::FilesArgs),
     History(history::HistoryArgs),
     Lock(lock::LockArgs),
@@ -85,6 +87,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Append(args) => append::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::Cluster(args) => cluster::run(args),
         Command::History(args) => history::run(args),
         Command::Proxy(args) => proxy::run(args),
         Command::Revoke(args) => revoke::run(args),

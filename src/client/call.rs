@@ -1,5 +1,6 @@
 //! What a program can ask of its connection, and what it gets.
 
+use crate::protocol::Reform;
 use crate::protocol::inspect::What;
 use crate::types::FencingToken;
 
@@ -24,6 +25,8 @@ pub enum Call<'a> {
     Inspect { what: What, from: u64 },
     /// Take the lock away from the holder of this token.
     Revoke { token: FencingToken, reason: &'a str },
+    /// Change the cluster.
+    Reform(&'a Reform),
     /// End the session: the last call.
     Close,
 }

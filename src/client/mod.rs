@@ -21,6 +21,7 @@ mod pace;
 mod process;
 mod rtt;
 mod socket;
+pub mod survey;
 mod window;
 
 pub use cancel::Canceller;

@@ -242,7 +242,9 @@ impl Model {
             | Op::Renew
             | Op::Read { .. }
             | Op::Inspect { .. }
-            | Op::Revoke { .. } => unreachable!("answered above"),
+            | Op::Revoke { .. }
+            | Op::Cluster
+            | Op::Reform(_) => unreachable!("answered above"),
         };
         let session = self.sessions.get_mut(&id).expect("it was there");
         session.last = request.number.0;

@@ -3,7 +3,8 @@
 use super::call::{Answer, Call};
 use super::conn::Connection;
 use super::error::Error;
-use crate::limits::REASON_TEXT_MAX;
+use crate::limits::{PEER_ADDR_MAX, REASON_TEXT_MAX};
+use crate::protocol::Reform;
 use crate::protocol::inspect::{HistoryPage, LockPage, ServerStatus, What};
 use crate::types::{FencingToken, Ticket};
 use serde::de::DeserializeOwned;
@@ -44,6 +45,25 @@ impl Connection {
             )));
         }
         self.run(Call::Revoke { token, reason }).map(drop)
+    }
+
+    /// Asks the leader of a cluster to change it. `Ok` says that the change is under way or made;
+    /// [`survey`](super::survey::survey) tells when it is committed. A change that was asked for
+    /// may be asked for again, and may have to be: a leader that dies takes with it what is not
+    /// committed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] says what stands in the way.
+    pub fn reform(&mut self, reform: &Reform) -> Result<(), Error> {
+        if let Reform::Add { addr, .. } = reform
+            && (addr.is_empty() || addr.len() > PEER_ADDR_MAX)
+        {
+            return Err(Error::InvalidArgument(format!(
+                "an address has 1 to {PEER_ADDR_MAX} bytes, this one {}",
+                addr.len()
+            )));
+        }
+        self.run(Call::Reform(reform)).map(drop)
     }
 
     fn page<T: DeserializeOwned>(&mut self, what: What, from: u64) -> Result<(T, u64), Error> {

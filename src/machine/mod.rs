@@ -20,7 +20,7 @@ pub use session::{Answer, Session};
 use crate::limits::SESSIONS_MAX;
 use crate::mutant;
 use crate::protocol::inspect::What;
-use crate::protocol::{Op, Reason, Request, Status};
+use crate::protocol::{Op, Reason, Reform, Request, Status};
 use crate::types::{Attempt, FencingToken, FileId, LockId, Millis, RequestNumber, SessionId};
 use lock::Piece;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,8 @@ pub enum Admission {
     Read { file: FileId, offset: u64, max: u32 },
     /// A page of this.
     Inspect { what: What, from: u64 },
+    /// What an operator wants of the cluster: the machine has no part in it.
+    Reform(Reform),
     /// Not done; takes no number.
     Refuse(Status, Reason),
     /// Log and apply this; the answer comes with its effects.
@@ -196,8 +198,8 @@ impl Machine {
             return Admission::Refuse(Status::InvalidArgument, Reason::None);
         }
         match &request.op {
-            // Decoding lets no Init with a session pass; there is nothing sensible to answer.
-            Op::Init { .. } => Admission::Ignore,
+            // Decoding lets none of these with a session pass; there is nothing sensible to answer.
+            Op::Init { .. } | Op::Cluster => Admission::Ignore,
             Op::Acquire { try_only } => match &self.lock.holder {
                 Some(holder)
                     if holder.session == request.session && holder.token == request.token =>
@@ -254,6 +256,7 @@ impl Machine {
                 Some(what) => Admission::Inspect { what, from: *from },
                 None => Admission::Refuse(Status::InvalidArgument, Reason::None),
             },
+            Op::Reform(reform) => Admission::Reform(reform.clone()),
             Op::Revoke { token, reason } => match &self.lock.holder {
                 Some(holder) if holder.token == *token => {
                     self.propose(request, Ask::Revoke { token: *token, reason: (*reason).into() })

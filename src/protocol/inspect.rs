@@ -10,6 +10,7 @@ use crate::types::{FencingToken, Millis, SessionId, Ticket};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::net::SocketAddrV4;
 
 /// What can be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,44 @@ pub struct Counters {
     pub refused: u64,
     /// Datagrams that were no message.
     pub malformed: u64,
+}
+
+/// A cluster as one of its servers sees it; the answer to
+/// [`Op::Cluster`](super::Op::Cluster).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// What tells the cluster from others.
+    pub cluster: u64,
+    /// The server that answers.
+    pub server: u64,
+    pub term: u64,
+    /// The leader as far as the server knows; 0: none.
+    pub leader: u64,
+    /// Entries of the cluster's log that are committed as far as the server knows, and that it
+    /// has applied.
+    pub committed: u64,
+    pub applied: u64,
+    /// The highest number that a server has ever had.
+    pub newest: u64,
+    /// Servers that ask to be let in, as the leader hears them.
+    pub waiting: Vec<u64>,
+    pub members: Vec<MemberView>,
+}
+
+/// One server of a cluster as another one, or itself, sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberView {
+    pub server: u64,
+    /// Where the others reach it.
+    pub addr: String,
+    /// Where clients reach it; none when that is not known.
+    pub clients: Option<SocketAddrV4>,
+    /// It counts for a quorum; otherwise it is still learning.
+    pub votes: bool,
+    /// Entries that it has on stable storage, as the leader knows; none when a follower answers.
+    pub log: Option<u64>,
+    /// How long ago it was heard; none when not since that server began to listen.
+    pub heard_ms_ago: Option<u64>,
 }
 
 /// Who holds the lock and who waits for it.

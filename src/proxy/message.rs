@@ -145,6 +145,7 @@ fn request_kind(op: &Op<'_>) -> Kind {
         Op::Read { .. } => Kind::Read,
         Op::Inspect { .. } => Kind::Inspect,
         Op::Revoke { .. } => Kind::Revoke,
+        Op::Cluster | Op::Reform(_) => Kind::Other,
     }
 }
 

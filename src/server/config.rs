@@ -2,7 +2,7 @@
 //! order of precedence. One setting has one name: `--session-ttl`, `BATON_SESSION_TTL` and the
 //! file's `session-ttl` take the same text and check it alike.
 
-use super::cluster::settings::{self, Servers};
+use super::cluster::settings::{self, Seeds, Servers};
 use crate::limits::{
     DISK_FLOOR_DEFAULT, FILES_DEFAULT, FILES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN,
     SECTION_LIMIT_DEFAULT, SECTION_LIMIT_MAX, SESSION_LIMIT_DEFAULT, SESSION_TTL_MS_DEFAULT,
@@ -112,10 +112,15 @@ pub struct ServerConfig {
     #[arg(value_parser = node)]
     pub node: std::option::Option<u64>,
 
-    /// All servers of the cluster, the same for each: where they reach each other, by TCP. Three or
-    /// five; what a majority has outlives the rest
+    /// All servers that a cluster begins with, the same for each and ever after: where they reach
+    /// each other, by TCP. Three or five; what a majority has outlives the rest
     #[arg(long, env = "BATON_CLUSTER", value_name = "NUMBER=HOST:PORT,…", default_value = "none")]
     pub cluster: Servers,
+
+    /// Some servers of a cluster that is there, for one that is added to it: it waits until
+    /// baton cluster add has let it in, and takes over what they have
+    #[arg(long, env = "BATON_JOIN", value_name = "HOST:PORT,…", default_value = "none")]
+    pub join: Seeds,
 
     /// Address and TCP port for the other servers, or none for that in --cluster
     #[arg(long, env = "BATON_PEER_LISTEN", value_name = "ADDR:PORT", default_value = "none")]
@@ -294,6 +299,7 @@ const SETTINGS: &[Setting] = &[
     setting!("spin-us", spin_us, spin_us, text_of, false),
     setting!("node", node, node, none_or, false),
     setting!("cluster", cluster, Servers::from_str, text_of, false),
+    setting!("join", join, Seeds::from_str, text_of, false),
     setting!("peer-listen", peer_listen, http, none_or, false),
     setting!("advertise", advertise, advertise, none_or, false),
     setting!("trace", trace, trace, text_of, true),

@@ -21,11 +21,12 @@ use crate::engine::Engine;
 use crate::engine::solo::{Ending, Flush, Job, Solo};
 use crate::machine::{Admission, Change, Effect, FIRST_REQUEST, Machine};
 use crate::protocol::inspect::Counters;
-use crate::protocol::{Op, Outcome, Reason, Reply, Request, Status};
+use crate::protocol::{Op, Outcome, Reason, Reform, Reply, Request, Status};
 use crate::types::{Attempt, FileId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal::Batch;
 use std::net::{SocketAddr, SocketAddrV4};
-use tell::{ask_again_ms, direct, refused};
+pub use tell::direct;
+use tell::{ask_again_ms, refused};
 
 /// How often writing is tried again on a full disk.
 const RETRY_MS: u64 = 100;
@@ -72,6 +73,13 @@ pub enum Action {
         to: SocketAddr,
         reply: Reply<'static>,
         page: Page,
+    },
+    /// Have the thread that drives the member do this, put what comes of it into the reply, send
+    /// it.
+    Reform {
+        to: SocketAddr,
+        reply: Reply<'static>,
+        reform: Reform,
     },
 }
 
@@ -260,6 +268,14 @@ impl Core {
             }
             Admission::Inspect { what, from: first } => {
                 self.inspect(from, request, what, first, now, actions);
+            }
+            Admission::Reform(reform) if matches!(self.engine, Engine::Leading(_)) => {
+                let reply = direct(request, Outcome::Done { lease_ms: 0 });
+                actions.push(Action::Reform { to: from, reply, reform });
+            }
+            Admission::Reform(_) => {
+                let outcome = refused(Status::Refused, Reason::NotCluster);
+                actions.push(Action::Send { to: from, reply: direct(request, outcome) });
             }
             Admission::Refuse(status, reason) => {
                 self.counters.refused += 1;

@@ -65,6 +65,7 @@ pub enum OpKind {
     Read,
     Inspect,
     Revoke,
+    Cluster,
 }
 
 /// What an answer is for, and when that was taken up: in microseconds, modulo 2^32, as it is kept
@@ -185,7 +186,7 @@ fn bucket(us: u64) -> usize {
 }
 
 impl OpKind {
-    pub const ALL: [OpKind; 11] = [
+    pub const ALL: [OpKind; 12] = [
         OpKind::Init,
         OpKind::Acquire,
         OpKind::Cancel,
@@ -197,6 +198,7 @@ impl OpKind {
         OpKind::Read,
         OpKind::Inspect,
         OpKind::Revoke,
+        OpKind::Cluster,
     ];
 
     fn of(op: &Op<'_>) -> Self {
@@ -212,6 +214,7 @@ impl OpKind {
             Op::Read { .. } => OpKind::Read,
             Op::Inspect { .. } => OpKind::Inspect,
             Op::Revoke { .. } => OpKind::Revoke,
+            Op::Cluster | Op::Reform(_) => OpKind::Cluster,
         }
     }
 
@@ -229,6 +232,7 @@ impl OpKind {
             OpKind::Read => "read",
             OpKind::Inspect => "inspect",
             OpKind::Revoke => "revoke",
+            OpKind::Cluster => "cluster",
         }
     }
 }

@@ -26,10 +26,13 @@ pub use store::member::MemberError;
 pub use store::{OpenError, PRIVATE_DIR, State, Store};
 
 use self::cluster::Peers;
-use self::cluster::settings::Place;
+use self::cluster::join::Joiner;
+use self::cluster::peers::Own;
+use self::cluster::settings::{Origin, Place, Said};
 use self::core::{Core, Limits, Now, Settings};
 use self::service::Signals;
 use crate::disk::RealDisk;
+use crate::engine::cluster::members::Members;
 use crate::types::Millis;
 use crate::wal;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -37,7 +40,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use store::member::{Identity, claim};
+use store::member::{Identity, claim, has_begun, identity};
 use threads::Server;
 use threads::member::Start;
 use tracing::info;
@@ -88,7 +91,10 @@ pub fn run(config: &ServerConfig, operator: &Operator<'_>) -> Result<(), Error> 
         |addr| http::Endpoint::bind(addr).map_err(|source| Error::Http { addr, source });
     let endpoint = config.http.map(listen_http).transpose()?;
     let server = match place {
-        Some(place) => start_member(socket, &options, place, config)?,
+        Some(place) => match start_member(socket, &options, place, config, &signals)? {
+            Some(server) => server,
+            None => return Ok(()),
+        },
         None => start_alone(socket, &options, config)?,
     };
 
@@ -122,12 +128,14 @@ fn start_alone(
         .map_err(|source| Error::System { what: "cannot start threads", source })
 }
 
+/// Starts a member; none if it is to end before it was let in.
 fn start_member(
     socket: UdpSocket,
     options: &wal::Options,
     place: Place,
     config: &ServerConfig,
-) -> Result<Arc<Server>, Error> {
+    signals: &Signals,
+) -> Result<Option<Arc<Server>>, Error> {
     let system = |what| move |source: io::Error| Error::System { what, source };
     let addr = place.peer_listen;
     let listener = TcpListener::bind(addr).map_err(|source| Error::Peers { addr, source })?;
@@ -135,17 +143,53 @@ fn start_member(
     let SocketAddr::V4(bound) = bound else {
         return Err(Error::Cluster("the address to listen on is not IPv4".into()));
     };
+    let dir = &config.data;
+    let Some(own) = identify(&place, config, signals)? else { return Ok(None) };
+    let founders = match &place.origin {
+        Origin::Founder(servers) => servers.founding(),
+        Origin::Joins(_) => Members::default(),
+    };
     let options = wal::Options { segment_max: MEMBER_SEGMENT_MAX, ..options.clone() };
-    let own = Identity { node: place.id, cluster: place.cluster };
-    let founders = place.servers.ids();
-    claim(&config.data, own)?;
-    let (store, member) =
-        Store::open_member(RealDisk, &config.data, config.files, &options, &founders)?;
-    let (id, clients) = (place.id, place.client_addr(bound));
-    info!(node = id, cluster = %place.servers, %clients, "a member of a cluster");
-    let start = Start { id, member, peers: Peers::new(place, clients), listener, seed: random() };
+    let (store, member) = Store::open_member(RealDisk, dir, config.files, &options, &founders)?;
+    let Identity { node: id, cluster, life } = own;
+    let addr = member.replica.members.servers.get(&id).map(|server| server.addr.as_str());
+    let clients = place.client_addr(bound, addr.unwrap_or_default());
+    info!(node = id, %clients, addr, "a member of cluster {cluster:016x}");
+    place.tell_differences(&member.replica.members);
+    let peers = Peers::new(Own { id, cluster, life, clients });
+    let start = Start { member, peers, listener, seed: random() };
     Server::start_member(socket, store, Clock::start(), config, start)
+        .map(Some)
         .map_err(system("cannot start threads"))
+}
+
+/// Which member of which cluster the data directory is of: for the first time as the settings say,
+/// or as the cluster says that this server is let into. None if it is to end before that.
+fn identify(
+    place: &Place,
+    config: &ServerConfig,
+    signals: &Signals,
+) -> Result<Option<Identity>, Error> {
+    let (dir, node) = (&config.data, place.id);
+    let found = identity(dir)?;
+    let life = found.map_or_else(|| random().max(1), |found| found.life);
+    match &place.origin {
+        Origin::Founder(servers) => {
+            let own = Identity { node, cluster: servers.fingerprint(), life };
+            claim(dir, own)?;
+            Ok(Some(own))
+        }
+        Origin::Joins(seeds) => {
+            let own = Identity { node, cluster: found.map_or(0, |found| found.cluster), life };
+            if found.is_some() || has_begun(dir) {
+                claim(dir, own)?;
+            }
+            if has_begun(dir) {
+                return Ok(Some(own));
+            }
+            Joiner { dir, files: config.files, own, signals }.join(seeds)
+        }
+    }
 }
 
 /// Segments of a member's journal are closed at this size: what they hold is in memory too, as far
@@ -156,7 +200,14 @@ impl ServerConfig {
     /// This server's place in a cluster, if it is to have one.
     fn place(&self) -> Result<Option<Place>, String> {
         let is_synced = self.durability == config::Durability::Sync;
-        Place::new(self.node, &self.cluster, self.peer_listen, self.advertise, is_synced)
+        Place::new(&Said {
+            node: self.node,
+            cluster: &self.cluster,
+            join: &self.join,
+            peer_listen: self.peer_listen,
+            advertise: self.advertise,
+            is_synced,
+        })
     }
 
     fn settings(&self) -> Settings {

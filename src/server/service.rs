@@ -45,6 +45,14 @@ impl Signals {
         Ok(Signals { fd: SignalFd::new(&set)? })
     }
 
+    /// Whether the server is to end, waiting so long for that; for a server that does not serve yet.
+    /// The service manager does not wait for it: it cannot know how long that takes.
+    pub fn is_ending(&self, patience: Duration) -> io::Result<bool> {
+        notify(&[NotifyState::Ready, NotifyState::Watchdog]);
+        let signal = self.wait(Some(patience))?;
+        Ok(signal.is_some_and(|signal| signal != Signal::SIGHUP))
+    }
+
     /// The next signal; none when there was none for that time.
     fn wait(&self, patience: Option<Duration>) -> io::Result<Option<Signal>> {
         let timeout = patience.map_or(PollTimeout::NONE, |patience| {

@@ -10,6 +10,7 @@ pub use admin::{Health, Snapshot};
 use alarm::Alarm;
 
 use super::cluster::Cluster;
+use super::cluster::driver::Input;
 use super::config::ServerConfig;
 use super::core::{Action, Core, Now, Page, encode_page};
 use super::reception::{Reception, Turn};
@@ -17,7 +18,7 @@ use super::{Clock, Error, Store};
 use crate::engine::solo::Job;
 use crate::limits::{DATAGRAM_MAX, NAME_MAX, READ_MAX};
 use crate::protocol::inspect::ServerStatus;
-use crate::protocol::{Outcome, Reason, Reply};
+use crate::protocol::{Op, Outcome, Reason, Reply};
 use crate::sync::Spin;
 use crate::wire;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
@@ -253,6 +254,9 @@ impl Server {
             }
         };
         debug!(%from, session = request.session.0, number = request.number.0, op = ?request.op, "request");
+        if request.op == Op::Cluster {
+            return self.show_cluster(from, &request, scratch);
+        }
         if self.room_low.load(Ordering::Relaxed) {
             self.look_at_room();
         }
@@ -337,6 +341,10 @@ impl Server {
                 };
                 let outcome = Outcome::Data { length: next, data: &page };
                 self.send(to, &Reply { outcome, ..reply }, bytes);
+            }
+            // Only the core of a member that leads says so.
+            Action::Reform { to, reply, reform } => {
+                self.cluster().tell(Input::Reform { to, reply, reform });
             }
             Action::Read { to, reply, file, offset, max } => {
                 let mut buffer = [0; READ_MAX];

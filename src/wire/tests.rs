@@ -122,6 +122,22 @@ fn golden_requests() -> Vec<(Request<'static>, Vec<u8>)> {
             head(10, 0).u64(0x0203).with(&[3, 0, 0, 0, 0, 0, 0, 0]).sealed(),
         ),
         (request(0xA1A2, 3, revoke), head(11, 3).u64(0x5152).with("stück".as_bytes()).sealed()),
+        (
+            request(0, 0, Op::Cluster),
+            Golden::header(12, 0, 0x1112, 0, 0x21, [0; 4]).with(&[0; 1152]).sealed(),
+        ),
+        (
+            request(0xA1A2, 0, Op::Reform(Reform::Add { server: 4, addr: "db4:1".into() })),
+            head(13, 0).u64(4).with(&[1, 5, 0, 0, 0, 0, 0, 0]).with(b"db4:1").sealed(),
+        ),
+        (
+            request(0xA1A2, 0, Op::Reform(Reform::Remove { server: 0x0203 })),
+            head(13, 0).u64(0x0203).with(&[2, 0, 0, 0, 0, 0, 0, 0]).sealed(),
+        ),
+        (
+            request(0xA1A2, 0, Op::Reform(Reform::Transfer { server: 1 })),
+            head(13, 0).u64(1).with(&[3, 0, 0, 0, 0, 0, 0, 0]).sealed(),
+        ),
     ]
 }
 
@@ -201,7 +217,7 @@ fn a_datagram_of_another_length_protocol_or_version_is_malformed() {
     assert_eq!(decode_request(&vec![0; DATAGRAM_MAX + 1]), Err(Malformed::Length));
     assert_eq!(decode_request(&resealed(good.clone(), 0, b'C')), Err(Malformed::Magic));
     assert_eq!(decode_request(&resealed(good.clone(), 2, 2)), Err(Malformed::Version));
-    assert_eq!(decode_request(&resealed(good, 3, 12)), Err(Malformed::Kind));
+    assert_eq!(decode_request(&resealed(good, 3, 14)), Err(Malformed::Kind));
 }
 
 #[test]
@@ -228,13 +244,14 @@ fn requests_and_replies_are_never_taken_for_each_other() {
 #[test]
 fn a_body_shorter_or_longer_than_its_kind_is_malformed() {
     let kinds = [kind::ACQUIRE, kind::CANCEL, kind::RELEASE, kind::ABORT, kind::CLOSE, kind::RENEW];
-    for kind in kinds.into_iter().chain([kind::READ, kind::INIT, kind::INSPECT]) {
+    for kind in kinds.into_iter().chain([kind::READ, kind::INIT, kind::INSPECT, kind::REFORM]) {
         let mut longer = golden_request(kind);
         longer.push(0);
         seal(&mut longer);
         assert_eq!(decode_request(&longer), Err(Malformed::Length), "{kind}");
     }
-    for kind in [kind::INIT, kind::ACQUIRE, kind::APPEND, kind::READ, kind::INSPECT, kind::REVOKE] {
+    let long = [kind::INIT, kind::ACQUIRE, kind::APPEND, kind::READ, kind::INSPECT, kind::REVOKE];
+    for kind in long.into_iter().chain([kind::CLUSTER, kind::REFORM]) {
         let mut shorter = golden_request(kind)[..HEADER_LEN + 4].to_vec();
         seal(&mut shorter);
         assert_eq!(decode_request(&shorter), Err(Malformed::Length), "{kind}");
@@ -267,6 +284,16 @@ fn a_field_out_of_its_range_is_malformed() {
         resealed(golden_request(kind::READ), 61, 1),
         resealed(golden_request(kind::INSPECT), 57, 1),
         resealed(golden_request(kind::REVOKE), 56, 0xFF),
+        // A reform for no server, of no kind, with an address that none has or none where one
+        // belongs, or that is no text.
+        resealed(golden_request(kind::REFORM), 48, 0),
+        resealed(golden_request(kind::REFORM), 56, 2),
+        resealed(golden_request(kind::REFORM), 56, 4),
+        resealed(golden_request(kind::REFORM), 58, 1),
+        resealed(golden_request(kind::REFORM), 64, 0xFF),
+        resealed(golden_request(kind::CLUSTER), 1199, 1),
+        resealed(golden_request(kind::CLUSTER), 8, 1),
+        encoded_request(&request(1, 1, Op::Reform(Reform::Add { server: 1, addr: String::new() }))),
         // Text that is too long, not UTF-8, or not followed by zeros.
         resealed(golden_request(kind::INIT), 60, 64),
         resealed(golden_request(kind::INIT), 66, 0xFF),
@@ -295,7 +322,7 @@ fn a_field_out_of_its_range_is_malformed() {
         resealed(golden_reply(kind::GRANTED), 44, 1),
         resealed(golden_reply(kind::REFUSED), 44, 0),
         resealed(golden_reply(kind::GRANTED), 45, 1),
-        resealed(golden_reply(kind::REFUSED), 45, 9),
+        resealed(golden_reply(kind::REFUSED), 45, 19),
         resealed(golden_reply(kind::GRANTED), 46, 2),
         resealed(golden_reply(kind::GRANTED), 47, 1),
         resealed(golden_reply(kind::CONNECTED), 60, b'?'),
@@ -321,6 +348,16 @@ fn reasons_travel_under_their_numbers() {
         (6, Reason::NotHeld),
         (7, Reason::TooManyWaiters),
         (8, Reason::DataLimit),
+        (9, Reason::NotCluster),
+        (10, Reason::ChangeUnderWay),
+        (11, Reason::NoQuorum),
+        (12, Reason::NumberUsed),
+        (13, Reason::AddressUsed),
+        (14, Reason::TooManyServers),
+        (15, Reason::NotWaiting),
+        (16, Reason::NoSuchServer),
+        (17, Reason::CannotLead),
+        (18, Reason::LastServer),
     ];
     assert_eq!(golden.len() + 1, Reason::ALL.len());
     for (number, reason) in golden {
@@ -432,9 +469,19 @@ fn any_request(parts: &Parts, kind: usize) -> Request<'_> {
         7 => Op::Renew,
         8 => Op::Inspect { what: a as u8, from: nonce },
         9 => Op::Revoke { token: FencingToken(nonce), reason: &parts.reason },
+        10 => Op::Cluster,
+        11 => {
+            let addr: String = parts.reason.chars().take(16).collect();
+            let server = nonce.max(1);
+            Op::Reform(match a % 3 {
+                0 if !addr.is_empty() => Reform::Add { server, addr },
+                1 => Reform::Remove { server },
+                _ => Reform::Transfer { server },
+            })
+        }
         _ => Op::Read { file: &parts.name, offset: nonce, max: a },
     };
-    let session = if kind == 0 { 0 } else { session.max(1) };
+    let session = if matches!(kind, 0 | 10) { 0 } else { session.max(1) };
     Request {
         session: SessionId(session),
         number: RequestNumber(number),
@@ -477,7 +524,7 @@ fn any_reply(parts: &Parts, kind: usize) -> Reply<'_> {
 
 proptest! {
     #[test]
-    fn requests_survive_the_round_trip(parts in parts(), kind in 0..11usize) {
+    fn requests_survive_the_round_trip(parts in parts(), kind in 0..13usize) {
         let request = any_request(&parts, kind);
         let bytes = encoded_request(&request);
         prop_assert!(bytes.len() <= DATAGRAM_MAX);

@@ -1,17 +1,22 @@
 //! Several real `batond` that are one cluster, on 127.0.0.1.
 
-use super::{Server, eventually};
+use super::{Server, eventually, hermetic};
 use baton::protocol::{Op, Outcome, Request};
 use baton::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use baton::wire;
+use serde_json::Value;
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub struct Cluster {
     pub servers: Vec<Server>,
     pub is_up: Vec<bool>,
+    /// Where the servers reach each other.
+    pub peers: Vec<String>,
     dir: TempDir,
 }
 
@@ -19,15 +24,10 @@ impl Cluster {
     /// Starts `size` servers with these flags besides those that make them one cluster.
     pub fn start(size: usize, flags: &[&str]) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
-        // Ports that are free now; nobody else is likely to take them until the servers do.
-        let held: Vec<_> = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let list: Vec<_> = held
-            .iter()
-            .enumerate()
-            .map(|(at, listener)| format!("{}={}", at + 1, listener.local_addr().unwrap()))
-            .collect();
+        let peers = free_ports(size);
+        let list: Vec<_> =
+            peers.iter().enumerate().map(|(at, addr)| format!("{}={addr}", at + 1)).collect();
         let list = list.join(",");
-        drop(held);
         let servers = (1..=size)
             .map(|id| {
                 let (id, traces) = (id.to_string(), dir.path().join(format!("traces{id}")));
@@ -37,7 +37,7 @@ impl Cluster {
                 Server::start_traced(&data, &all, &traces)
             })
             .collect();
-        Cluster { servers, is_up: vec![true; size], dir }
+        Cluster { servers, is_up: vec![true; size], peers, dir }
     }
 
     /// What a client is given.
@@ -83,6 +83,58 @@ impl Cluster {
         }
     }
 
+    /// Starts a server that asks to be let in, with the next number, and lets it in.
+    pub fn add(&mut self, flags: &[&str]) -> usize {
+        let at = self.servers.len();
+        let id = (at + 1).to_string();
+        let peer = free_ports(1).remove(0);
+        let seeds = self.peers.join(",");
+        let mut all = vec!["--node", &id, "--join", &seeds, "--peer-listen", &peer];
+        all.extend(flags);
+        let (data, traces) = (self.data(at), self.dir.path().join(format!("traces{id}")));
+        let server = thread::scope(|scope| {
+            let starting = scope.spawn(|| Server::start_traced(&data, &all, &traces));
+            self.baton_ok(&["add", &format!("{id}={peer}")]);
+            starting.join().unwrap()
+        });
+        self.servers.push(server);
+        self.is_up.push(true);
+        self.peers.push(peer);
+        at
+    }
+
+    /// Runs `baton cluster` with these arguments.
+    pub fn baton(&self, args: &[&str]) -> Output {
+        let mut command = hermetic(Command::new(env!("CARGO_BIN_EXE_baton")));
+        command.arg("cluster").args(args).env("BATON_SERVER", self.list()).output().unwrap()
+    }
+
+    pub fn baton_ok(&self, args: &[&str]) -> String {
+        let output = self.baton(args);
+        assert!(output.status.success(), "{args:?}: {output:?}\n{}", self.traces());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What `baton cluster status` says.
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.baton_ok(&["status", "--json"])).unwrap()
+    }
+
+    /// The roles of the servers by their numbers, as the leader sees them.
+    pub fn roles(&self) -> Vec<(u64, String)> {
+        let status = self.status();
+        let servers = status["servers"].as_array().unwrap().iter();
+        let role = |server: &Value| {
+            (server["number"].as_u64().unwrap(), server["role"].as_str().unwrap().to_owned())
+        };
+        servers.map(role).collect()
+    }
+
+    pub fn traces_of(&self, at: usize) -> String {
+        let path = self.dir.path().join(format!("traces{}", at + 1));
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
     /// What the servers have traced, one after the other.
     pub fn traces(&self) -> String {
         let read = |id: usize| {
@@ -99,6 +151,12 @@ impl Cluster {
     pub fn leads(&self, at: usize) -> bool {
         matches!(ask(&self.servers[at]), Some(Outcome::Refused { .. }))
     }
+}
+
+/// Addresses that are free now; nobody else is likely to take them until servers do.
+pub fn free_ports(count: usize) -> Vec<String> {
+    let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
 }
 
 /// What a server says to a session that there is not, if it says anything.

@@ -121,6 +121,19 @@ impl Server {
         child.wait().unwrap();
     }
 
+    /// Waits until the server has ended by itself, and with which code.
+    pub fn ended(&mut self) -> Option<i32> {
+        wait_for_exit(&mut self.child, "batond by itself").code()
+    }
+
+    /// Starts the server again, which is to end by itself because of its settings; what it says.
+    pub fn refused_restart(&self) -> String {
+        let mut command = self.launch.command(self.addr);
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// Asks it to end and waits for that.
     pub fn terminate(&mut self) -> ExitStatus {
         kill(self.pid(), Signal::SIGTERM).unwrap();

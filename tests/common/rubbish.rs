@@ -1,7 +1,7 @@
 //! Datagrams that are no messages, and some that are: random bytes, and mutations of valid
 //! messages, half of them with the checksum made right again, so that they come past it.
 
-use baton::protocol::{ClientInfo, Op, Outcome, Reason, Reply, Request, Status};
+use baton::protocol::{ClientInfo, Op, Outcome, Reason, Reform, Reply, Request, Status};
 use baton::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use baton::wire::{encode_reply, encode_request};
 
@@ -93,6 +93,8 @@ fn messages() -> Vec<Vec<u8>> {
         Op::Revoke { token: FencingToken(1), reason: "why" },
         Op::Inspect { what: 3, from: 1 },
         Op::Revoke { token: FencingToken(1), reason: "stuck" },
+        Op::Cluster,
+        Op::Reform(Reform::Add { server: 4, addr: "db4:10001".into() }),
     ];
     let replies = [
         Outcome::Connected { client_id: 1 },
@@ -107,10 +109,10 @@ fn messages() -> Vec<Vec<u8>> {
 }
 
 fn request(op: Op<'_>) -> Vec<u8> {
-    let is_init = matches!(op, Op::Init { .. });
+    let is_new = matches!(op, Op::Init { .. } | Op::Cluster);
     let mut bytes = Vec::new();
     let request = Request {
-        session: SessionId(if is_init { 0 } else { NO_SESSION }),
+        session: SessionId(if is_new { 0 } else { NO_SESSION }),
         number: RequestNumber(1),
         attempt: Attempt(1),
         stamp: Stamp(1),

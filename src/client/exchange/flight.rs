@@ -4,7 +4,7 @@ use super::Exchange;
 use crate::client::call::{Call, Patience};
 use crate::limits::READ_MAX;
 use crate::protocol::inspect::What;
-use crate::protocol::{Op, Outcome, Request};
+use crate::protocol::{Op, Outcome, Reform, Request};
 use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use crate::wire;
 
@@ -33,7 +33,16 @@ pub(super) enum Kind {
     Read { offset: u64, max: u32 },
     Inspect { what: What, from: u64 },
     Revoke { token: FencingToken },
+    Reform(ReformKind),
     Close,
+}
+
+/// An [`Reform`] without its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReformKind {
+    Add { server: u64 },
+    Remove { server: u64 },
+    Transfer { server: u64 },
 }
 
 /// File name and data of a call or a request. Buffers are kept and reused.
@@ -52,6 +61,11 @@ impl Payload {
         self.file.extend_from_slice(file);
         self.data.clear();
         self.data.extend_from_slice(data);
+    }
+
+    /// The data of a call that had text.
+    fn text(&self) -> &str {
+        str::from_utf8(&self.data).unwrap_or_default()
     }
 
     /// The bytes are not needed any more.
@@ -88,13 +102,14 @@ impl Kind {
             Wish::Read { offset, max } => Kind::Read { offset, max },
             Wish::Inspect { what, from } => Kind::Inspect { what, from },
             Wish::Revoke { token } => Kind::Revoke { token },
+            Wish::Reform(reform) => Kind::Reform(reform),
             Wish::Close => Kind::Close,
         }
     }
 
     /// Whether the request never takes its number: the next call need not know its answer.
     pub(super) fn changes_nothing(self) -> bool {
-        matches!(self, Kind::Renew | Kind::Read { .. } | Kind::Inspect { .. })
+        matches!(self, Kind::Renew | Kind::Read { .. } | Kind::Inspect { .. } | Kind::Reform(_))
     }
 
     /// Whether `outcome` can be an answer to this kind of request.
@@ -113,6 +128,7 @@ impl Kind {
                     | Kind::Abort
                     | Kind::Renew
                     | Kind::Revoke { .. }
+                    | Kind::Reform(_)
             ),
             Outcome::Disconnected => self == Kind::Close,
             Outcome::Data { data, .. } => match self {
@@ -137,6 +153,7 @@ pub(super) enum Wish {
     Read { offset: u64, max: u32 },
     Inspect { what: What, from: u64 },
     Revoke { token: FencingToken },
+    Reform(ReformKind),
     Close,
 }
 
@@ -161,6 +178,14 @@ impl Wish {
                 payload.set(&[], reason.as_bytes());
                 Wish::Revoke { token }
             }
+            Call::Reform(reform) => Wish::Reform(match reform {
+                Reform::Add { server, addr } => {
+                    payload.set(&[], addr.as_bytes());
+                    ReformKind::Add { server: *server }
+                }
+                Reform::Remove { server } => ReformKind::Remove { server: *server },
+                Reform::Transfer { server } => ReformKind::Transfer { server: *server },
+            }),
             Call::Close => Wish::Close,
         }
     }
@@ -190,11 +215,14 @@ impl Exchange {
             Kind::Renew => Op::Renew,
             Kind::Read { offset, max } => Op::Read { file, offset, max },
             Kind::Inspect { what, from } => Op::Inspect { what: what as u8, from },
-            Kind::Revoke { token } => {
-                // It came as text.
-                let reason = str::from_utf8(&self.sent.data).unwrap_or_default();
-                Op::Revoke { token, reason }
-            }
+            Kind::Revoke { token } => Op::Revoke { token, reason: self.sent.text() },
+            Kind::Reform(reform) => Op::Reform(match reform {
+                ReformKind::Add { server } => {
+                    Reform::Add { server, addr: self.sent.text().to_owned() }
+                }
+                ReformKind::Remove { server } => Reform::Remove { server },
+                ReformKind::Transfer { server } => Reform::Transfer { server },
+            }),
             Kind::Close => Op::Close,
         };
         let request = Request {

@@ -8,10 +8,11 @@
 
 use super::codec::{self, Input, Malformed};
 use super::log::Log;
+use super::members::Members;
 use crate::machine::Machine;
 use crate::types::LogIndex;
 use crate::wal::Pending;
-use raft::eraftpb::{ConfState, Entry, HardState};
+use raft::eraftpb::{Entry, HardState};
 use serde::{Deserialize, Serialize};
 
 /// Records are closed at this size, in bytes.
@@ -46,44 +47,6 @@ impl FileMark {
     pub fn add(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;
         self.sum = crc32c::crc32c_append(self.sum, bytes);
-    }
-}
-
-/// Who belongs to the cluster, as the library needs it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Members {
-    pub voters: Vec<u64>,
-    pub learners: Vec<u64>,
-    pub voters_outgoing: Vec<u64>,
-    pub learners_next: Vec<u64>,
-    pub auto_leave: bool,
-}
-
-impl Members {
-    /// The members that a cluster begins with.
-    pub fn of(voters: &[u64]) -> Self {
-        Members { voters: voters.to_vec(), ..Members::default() }
-    }
-
-    pub fn from_conf(conf: &ConfState) -> Self {
-        Members {
-            voters: conf.voters.clone(),
-            learners: conf.learners.clone(),
-            voters_outgoing: conf.voters_outgoing.clone(),
-            learners_next: conf.learners_next.clone(),
-            auto_leave: conf.auto_leave,
-        }
-    }
-
-    pub fn to_conf(&self) -> ConfState {
-        ConfState {
-            voters: self.voters.clone(),
-            learners: self.learners.clone(),
-            voters_outgoing: self.voters_outgoing.clone(),
-            learners_next: self.learners_next.clone(),
-            auto_leave: self.auto_leave,
-            ..ConfState::default()
-        }
     }
 }
 
@@ -143,7 +106,7 @@ impl Replay {
         let mut hard = HardState::default();
         (hard.term, hard.vote, hard.commit) = checkpoint.hard;
         Replay {
-            log: Log::new(checkpoint.log_from, checkpoint.members.to_conf()),
+            log: Log::new(checkpoint.log_from, checkpoint.members.clone()),
             hard,
             applied: checkpoint.index,
         }

@@ -1,8 +1,9 @@
 //! The replicated log in memory: what the consensus library reads. Everything in it is in the
 //! journal too, or on its way there ([`super::journal`]).
 
+use super::members::Members;
 use crate::types::LogIndex;
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 use std::collections::VecDeque;
 
@@ -11,7 +12,8 @@ use std::collections::VecDeque;
 pub struct Log {
     /// As read at the start; the library keeps its own afterwards.
     hard: HardState,
-    conf: ConfState,
+    /// As of the state that the log goes on from.
+    members: Members,
     /// Index and term of the entry before the first.
     before: (u64, u64),
     entries: VecDeque<Entry>,
@@ -23,8 +25,8 @@ pub struct Log {
 
 impl Log {
     /// A log that begins behind an entry of this index and term.
-    pub fn new(before: (u64, u64), conf: ConfState) -> Self {
-        Log { before, conf, ..Log::default() }
+    pub fn new(before: (u64, u64), members: Members) -> Self {
+        Log { before, members, ..Log::default() }
     }
 
     pub fn set_hard(&mut self, hard: HardState) {
@@ -78,8 +80,18 @@ impl Log {
     }
 
     /// Begins anew behind a snapshot.
-    pub fn restart(&mut self, before: (u64, u64), conf: ConfState) {
-        *self = Log { snapshot: self.snapshot.take(), ..Log::new(before, conf) };
+    pub fn restart(&mut self, before: (u64, u64), members: Members) {
+        *self = Log { snapshot: self.snapshot.take(), ..Log::new(before, members) };
+    }
+
+    /// The members as of the state that the log goes on from.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The state that members get which lack entries, as bytes.
+    pub fn offered(&self) -> Option<&[u8]> {
+        self.snapshot.as_ref().map(|snapshot| &snapshot.data[..])
     }
 
     pub fn set_snapshot(&mut self, snapshot: Snapshot) {
@@ -102,7 +114,7 @@ impl Log {
 
 impl Storage for Log {
     fn initial_state(&self) -> Result<RaftState> {
-        Ok(RaftState::new(self.hard.clone(), self.conf.clone()))
+        Ok(RaftState::new(self.hard.clone(), self.members.to_conf()))
     }
 
     fn entries(
@@ -145,8 +157,13 @@ impl Storage for Log {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
-        match &self.snapshot {
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
+        let knows = |snapshot: &&Snapshot| {
+            let conf = snapshot.get_metadata().get_conf_state();
+            conf.voters.contains(&to) || conf.learners.contains(&to)
+        };
+        // A server that was added needs a state that knows of it.
+        match self.snapshot.as_ref().filter(knows) {
             // One that is older than the entries there are would lead to the same question again.
             Some(snapshot) if snapshot.get_metadata().index >= request_index.max(self.before.0) => {
                 Ok(snapshot.clone())

@@ -2,7 +2,8 @@
 //!
 //! [`node`] drives the consensus library as a pure function; [`log`] is what the library reads,
 //! [`journal`] how it is kept in the write-ahead log, [`codec`] the bytes between members and
-//! [`validate`] what is turned away of them. [`replica`] is the state that every member builds
+//! [`validate`] what is turned away of them; [`members`] says who belongs to the cluster, and
+//! `reform` how the leader changes that. [`replica`] is the state that every member builds
 //! from what is committed. The leader also has a state that runs ahead ([`super::leading`]).
 //! Threads, sockets and the disk are in [`crate::server`].
 
@@ -12,6 +13,7 @@ pub mod log;
 pub mod members;
 pub mod node;
 pub mod recover;
+mod reform;
 pub mod replica;
 pub mod validate;
 

@@ -6,13 +6,15 @@
 //! holds such messages back until [`Node::handle_saved`]. A leader's own entries count towards the
 //! quorum likewise.
 
-use super::journal::{self, Checkpoint, Members};
+use super::journal::{self, Checkpoint};
 use super::log::Log;
+use super::members::{Change, Members};
+use super::reform::Acquaintance;
 use super::validate::{Rejected, validate};
 use crate::mutant;
 use crate::types::{LogIndex, Millis};
 use crate::wal::{Batch, Pending};
-use raft::eraftpb::{ConfChangeV2, Entry, EntryType, HardState, Message, MessageType, Snapshot};
+use raft::eraftpb::{Entry, EntryType, HardState, Message, MessageType, Snapshot};
 use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
@@ -36,7 +38,7 @@ impl Default for Tuning {
 
 impl Tuning {
     /// No member that heard a leader helps to elect another for this long, in milliseconds.
-    fn election_ms(&self) -> u64 {
+    pub(super) fn election_ms(&self) -> u64 {
         self.tick_ms * self.election_ticks as u64
     }
 
@@ -85,6 +87,8 @@ pub struct Output {
     pub committed: Vec<Committed>,
     /// This member is the only leader until then: a quorum has said so.
     pub trusted_until: Option<Millis>,
+    /// This member does not belong to the cluster any more: it is to end.
+    pub is_removed: bool,
 }
 
 /// Messages that wait for the journal.
@@ -99,6 +103,10 @@ struct Unsaved {
 pub struct Node {
     raw: RawNode<Log>,
     tuning: Tuning,
+    pub(super) members: Members,
+    pub(super) others: Acquaintance,
+    /// The lead is being handed to another member.
+    is_handing_over: bool,
     seed: u64,
     /// For which state the election timeout was drawn last, and how often one was.
     drawn: (Role, StateRole),
@@ -145,11 +153,15 @@ impl Node {
             max_committed_size_per_ready: MESSAGE_MAX * 4,
             ..Config::default()
         };
+        let members = log.members().clone();
         let silent = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&config, log, &silent)?;
         Ok(Node {
             raw,
             tuning,
+            members,
+            others: Acquaintance::default(),
+            is_handing_over: false,
             seed: seed ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
             drawn: (Role::default(), StateRole::Follower),
             draws: 0,
@@ -178,6 +190,10 @@ impl Node {
         }
     }
 
+    pub fn id(&self) -> u64 {
+        self.raw.raft.id
+    }
+
     /// When [`Node::handle_time`] is to be called next.
     pub fn next_deadline(&self) -> Millis {
         self.next_tick
@@ -202,6 +218,8 @@ impl Node {
         if self.ticks.is_multiple_of(SNAPSHOT_TICKS) && self.role().is_leading {
             self.offer_again();
         }
+        self.change_by_itself(now);
+        self.end_handing_over();
     }
 
     /// Has snapshots sent again to members that have not taken theirs: it may have been lost.
@@ -241,10 +259,7 @@ impl Node {
         if self.log().term_of(metadata.index) == Some(metadata.term) {
             return None;
         }
-        let checkpoint: Checkpoint = postcard::from_bytes(&message.get_snapshot().data).ok()?;
-        let is_same = (checkpoint.index, checkpoint.term) == (metadata.index, metadata.term)
-            && checkpoint.members.to_conf() == *metadata.get_conf_state();
-        is_same.then_some(checkpoint)
+        postcard::from_bytes(&message.get_snapshot().data).ok()
     }
 
     /// Completes the checkpoint of a snapshot that is taken over; where it belongs in the journal:
@@ -268,6 +283,7 @@ impl Node {
     /// A message of another member has come.
     pub fn handle_message(&mut self, message: Message, now: Millis) -> Result<(), Rejected> {
         validate(&self.raw, &message)?;
+        self.note_heard(message.from, now);
         let kind = message.get_msg_type();
         let is_vote = matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
         let is_transfer = *message.context == *CAMPAIGN_TRANSFER;
@@ -297,34 +313,29 @@ impl Node {
         }
     }
 
-    /// A change of who belongs to the cluster, if this member leads.
-    pub fn propose_members(&mut self, change: &ConfChangeV2) -> bool {
-        if !self.role().is_leading || !self.proposals.is_empty() {
-            return false;
-        }
-        let context = super::members::encode_change(change);
-        self.raw.propose_conf_change(context, change.clone()).is_ok()
-    }
-
-    /// Who is to lead when this member, which does, no longer can: the voter that has most.
-    pub fn heir(&self) -> Option<u64> {
-        if !self.role().is_leading {
-            return None;
-        }
-        let prs = self.raw.raft.prs();
-        let others = prs.iter().filter(|(id, progress)| {
-            **id != self.raw.raft.id && progress.recent_active && prs.conf().voters().contains(**id)
-        });
-        others.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id)
-    }
-
-    /// Hands the lead to another member.
+    /// Hands the lead to another member, which others help to the lead although they hear this one:
+    /// from now on this one may not be the only leader, and must not answer as if it were.
     pub fn transfer(&mut self, to: u64) {
+        self.is_handing_over = true;
         self.raw.transfer_leader(to);
     }
 
+    /// Whether the lead is being handed to another member.
+    pub fn is_handing_over(&self) -> bool {
+        self.is_handing_over
+    }
+
+    /// Where the other member has not taken the lead within an election timeout, the library would
+    /// go on leading. But it may still take it, so this one does not: there is an election.
+    fn end_handing_over(&mut self) {
+        if self.is_handing_over && self.raw.raft.lead_transferee.is_none() {
+            self.is_handing_over = false;
+            self.step_down();
+        }
+    }
+
     /// Gives up the lead.
-    pub fn step_down(&mut self) {
+    fn step_down(&mut self) {
         if self.role().is_leading {
             let term = self.raw.raft.term;
             self.raw.raft.become_follower(term, raft::INVALID_ID);
@@ -358,7 +369,11 @@ impl Node {
             if !ready.snapshot().is_empty() {
                 let metadata = ready.snapshot().get_metadata();
                 let before = (metadata.index, metadata.term);
-                self.raw.mut_store().restart(before, metadata.get_conf_state().clone());
+                // validate() has let through what can be read only.
+                if let Ok(state) = postcard::from_bytes::<Checkpoint>(&ready.snapshot().data) {
+                    self.members = state.members;
+                }
+                self.raw.mut_store().restart(before, self.members.clone());
             }
             let entries = ready.take_entries();
             let needs_journal = !entries.is_empty() || ready.must_sync();
@@ -424,6 +439,14 @@ impl Node {
         &self.raw
     }
 
+    pub(super) fn raw_mut(&mut self) -> &mut RawNode<Log> {
+        &mut self.raw
+    }
+
+    pub(super) fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
     pub fn log(&self) -> &Log {
         self.raw.store()
     }
@@ -481,6 +504,9 @@ impl Node {
     }
 
     fn trust(&mut self, context: &[u8]) {
+        if self.is_handing_over {
+            return;
+        }
         let Ok(bytes) = <[u8; 8]>::try_from(context) else { return };
         let until = Millis(u64::from_le_bytes(bytes) + self.tuning.trust_ms());
         self.trusted_until = self.trusted_until.max(Some(until));
@@ -492,15 +518,21 @@ impl Node {
                 EntryType::EntryNormal if entry.data.is_empty() => What::Start,
                 EntryType::EntryNormal => What::Command(entry.data.to_vec()),
                 EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                    let conf = match super::members::decode_change(&entry.context) {
-                        Some(change) => self.raw.apply_conf_change(&change).ok(),
-                        None => None,
-                    };
-                    let conf = conf.unwrap_or_else(|| self.raw.raft.prs().conf().to_conf_state());
-                    What::Members(Members::from_conf(&conf))
+                    self.change_members(&entry.context);
+                    out.is_removed |= !self.members.servers.contains_key(&self.id());
+                    What::Members(self.members.clone())
                 }
             };
             out.committed.push(Committed { index: entry.index, term: entry.term, what });
+        }
+    }
+
+    /// A change of the members is committed.
+    fn change_members(&mut self, bytes: &[u8]) {
+        let Ok(change) = Change::decode(bytes) else { return };
+        if let Ok(conf) = self.raw.apply_conf_change(&change.to_library()) {
+            self.members.apply(&change);
+            assert!(self.members.is_as(&conf), "the library has other members: {conf:?}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! Reading a member's state back: the checkpoint, then the journal behind it.
 
-use super::journal::{Checkpoint, Members, Replay};
+use super::journal::{Checkpoint, Replay};
 use super::log::Log;
+use super::members::Members;
 use super::replica::Replica;
 use crate::disk::Disk;
 use crate::types::LogIndex;
@@ -40,12 +41,12 @@ pub struct Recovered<D: Disk> {
     pub torn: Option<wal::Torn>,
 }
 
-/// Recovers the member in `dir`, or begins one that belongs to a cluster of `founders`.
+/// Recovers the member in `dir`, or begins one of a cluster that is founded with these members.
 pub fn recover<D: Disk>(
     disk: &D,
     dir: &Path,
     options: &wal::Options,
-    founders: &[u64],
+    founders: &Members,
 ) -> Result<Recovered<D>, Error> {
     let (at, checkpoint) = match wal::read_checkpoint(disk, dir)? {
         Some(found) => {
@@ -86,17 +87,14 @@ pub fn write_checkpoint<D: Disk>(
     Ok(wal::write_checkpoint(disk, dir, place, &bytes)?)
 }
 
-/// The state of a member that has just been founded; one that joins knows of nobody yet.
-fn founding(founders: &[u64]) -> Checkpoint {
-    if founders.is_empty() {
-        return Checkpoint::default();
-    }
+/// The state of a member that has just been founded.
+fn founding(founders: &Members) -> Checkpoint {
     let (index, term) = FOUNDED;
     Checkpoint {
         index,
         term,
         log_from: FOUNDED,
-        members: Members::of(founders),
+        members: founders.clone(),
         hard: (term, 0, index),
         ..Checkpoint::default()
     }

@@ -2,7 +2,8 @@
 //! has applied the same entries, and the source of checkpoints, of data files, and of the state
 //! with which a new leader begins.
 
-use super::journal::{Checkpoint, FileMark, Members};
+use super::journal::{Checkpoint, FileMark};
+use super::members::Members;
 use super::node::{Committed, What};
 use crate::engine::solo::decode;
 use crate::machine::{Effect, Machine, Part};

@@ -2,6 +2,7 @@
 //! member sends, so everything of that sort is turned away before.
 
 use super::codec;
+use super::journal::Checkpoint;
 use super::log::Log;
 use raft::eraftpb::{Message, MessageType};
 use raft::{RawNode, StateRole};
@@ -20,6 +21,8 @@ pub enum Rejected {
          acknowledged, or they are not of the same cluster"
     )]
     Contradiction,
+    #[error("the state that it brings cannot be read, or is not the one that it says")]
+    State,
     #[error("it says something about entries that there are not")]
     Beyond,
     #[error("{0}")]
@@ -67,6 +70,14 @@ pub fn validate(node: &RawNode<Log>, message: &Message) -> Result<(), Rejected> 
                 || metadata.get_conf_state().learners.contains(&raft.id);
             if metadata.index == 0 || metadata.term > message.term || !is_member {
                 return Err(Rejected::Entries);
+            }
+            let state = postcard::from_bytes::<Checkpoint>(&message.get_snapshot().data);
+            let is_same = |state: Checkpoint| {
+                (state.index, state.term) == (metadata.index, metadata.term)
+                    && state.members.is_as(metadata.get_conf_state())
+            };
+            if !state.is_ok_and(is_same) {
+                return Err(Rejected::State);
             }
         }
         _ => {}

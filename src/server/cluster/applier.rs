@@ -4,6 +4,7 @@
 
 use super::driver::Input;
 use crate::engine::cluster::journal::{Checkpoint, FileMark};
+use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::cluster::replica::Replica;
 use crate::machine::Part;
@@ -130,6 +131,11 @@ impl Applier {
             if let What::Command(bytes) = &entry.what {
                 self.bytes += bytes.len() as u64 + 64;
                 self.begun.1 += u64::from(self.begun.0 == entry.term);
+            }
+            // A server that is let in needs a state that knows of it.
+            let is_let_in = |members: &Members| members.learner().is_some();
+            if matches!(&entry.what, What::Members(members) if is_let_in(members)) {
+                self.bytes = self.checkpoint_bytes;
             }
         }
         let files = self.replica.machine.files();

@@ -4,13 +4,15 @@
 
 use super::Due;
 use crate::engine::cluster::journal::Checkpoint;
-use crate::engine::cluster::node::{Node, Output, Role, What};
+use crate::engine::cluster::members::Members;
+use crate::engine::cluster::node::{Committed, Node, Output, Role, What};
 use crate::engine::cluster::validate::Rejected;
+use crate::protocol::{Outcome, Reform, Reply, Status};
 use crate::server::core::Standing;
 use crate::types::{LogIndex, Millis};
 use crate::wal::Batch;
 use raft::eraftpb::{Message, MessageType};
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use tracing::{info, warn};
 
 /// What the driver is told.
@@ -39,6 +41,10 @@ pub enum Input {
     TakenOver(Message),
     /// Another member is to lead; this one stops.
     Retire,
+    /// Another server, or this one, has named its data directory.
+    Introduction { id: u64, life: u64 },
+    /// An operator wants this; the reply says that it is done, or under way.
+    Reform { to: SocketAddr, reply: Reply<'static>, reform: Reform },
 }
 
 /// What is to be done, in this order. What takes long is answered by an [`Input`].
@@ -57,6 +63,14 @@ pub enum Order {
     Keep(LogIndex, Box<Checkpoint>),
     /// Must be kept, as this message brings it: [`Input::TakenOver`].
     KeepTaken(LogIndex, Box<Checkpoint>, Message),
+    /// Goes to a client.
+    Answer(SocketAddr, Reply<'static>),
+    /// These are the members from now on.
+    Follow(Members),
+    /// This durable state, as bytes, is for servers that are let in.
+    Offer(Box<[u8]>),
+    /// This member was removed: it ends.
+    End,
 }
 
 /// The driver and what it remembers from one round to the next.
@@ -124,6 +138,7 @@ impl Driver {
             Input::Kept(checkpoint) => {
                 self.node.compact(&checkpoint);
                 self.node.offer(&checkpoint);
+                orders.extend(self.node.log().offered().map(|state| Order::Offer(state.into())));
                 orders.push(Order::Apply(Due::Free));
             }
             Input::NotKept => orders.push(Order::Apply(Due::Free)),
@@ -133,7 +148,9 @@ impl Driver {
             }
             Input::NotFetched => self.is_taking_over = false,
             Input::TakenOver(message) => self.take_over(message, now, orders),
-            Input::Retire => self.retire(orders),
+            Input::Retire => self.retire(now, orders),
+            Input::Introduction { id, life } => self.node.handle_introduction(id, life, now),
+            Input::Reform { to, reply, reform } => self.reform(to, reply, &reform, now, orders),
         }
         Ok(())
     }
@@ -202,17 +219,42 @@ impl Driver {
         self.node.poll(&mut self.out);
         self.node.handle_applied(index);
         self.is_taking_over = false;
+        orders.push(Order::Follow(self.node.members().clone()));
         orders.push(Order::Apply(Due::Free));
         info!(index, "took over a state");
     }
 
     /// Another member is to lead.
-    fn retire(&mut self, orders: &mut Vec<Order>) {
-        if let Some(to) = self.node.heir() {
+    fn retire(&mut self, now: Millis, orders: &mut Vec<Order>) {
+        if let Some(to) = self.node.heir(now) {
             info!(to, "handing the lead over");
             // Before the other is asked to stand: it is elected although this one is trusted.
             self.stop_leading(orders);
             self.node.transfer(to);
+        }
+    }
+
+    /// An operator wants the cluster changed. Where this member does not lead any more there is no
+    /// answer: the client asks the next leader.
+    fn reform(
+        &mut self,
+        to: SocketAddr,
+        mut reply: Reply<'static>,
+        reform: &Reform,
+        now: Millis,
+        orders: &mut Vec<Order>,
+    ) {
+        if self.leading == 0 {
+            return;
+        }
+        let done = self.node.handle_reform(reform, now);
+        info!(?reform, ?done, "asked for by an operator");
+        if let Err(reason) = done {
+            reply.outcome = Outcome::Refused { status: Status::Refused, reason };
+        }
+        orders.push(Order::Answer(to, reply));
+        if self.node.is_handing_over() {
+            self.stop_leading(orders);
         }
     }
 
@@ -266,6 +308,11 @@ impl Driver {
             orders.push(Order::Core(Standing::Committed { term, count: self.committed }));
         }
         let begins = ours().any(|one| one.what == What::Start);
+        orders.extend(out.is_removed.then_some(Order::End));
+        let changed = |one: &Committed| matches!(one.what, What::Members(_));
+        if out.committed.iter().any(changed) {
+            orders.push(Order::Follow(self.node.members().clone()));
+        }
         if !out.committed.is_empty() {
             orders.push(Order::Apply(Due::Entries(out.committed, term)));
         }

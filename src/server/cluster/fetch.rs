@@ -2,17 +2,14 @@
 //! the same everywhere, so it is the end of each file. Checksums of the whole files tell whether
 //! they are.
 
-use super::peers::{self, connect_for};
+use super::peers::connect_to_fetch;
+use crate::data::DataFiles;
 use crate::disk::Disk;
 use crate::engine::cluster::codec::Input as Reader;
 use crate::engine::cluster::journal::FileMark;
-use crate::engine::solo::Ending;
 use crate::limits::FILES_MAX;
-use crate::machine::Part;
-use crate::server::Store;
 use crate::server::threads::Server;
 use crate::types::FileId;
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -32,13 +29,13 @@ pub fn fetch(
     want: &[FileMark],
 ) -> io::Result<()> {
     let mut stream = None;
-    complete(server.store(), have, want, |file, offset, len| {
+    complete(server.store().data(), have, want, |file, offset, len| {
         if server.is_stopping() {
             return Err(io::Error::other("this server stops"));
         }
         let stream = match &mut stream {
             Some(stream) => stream,
-            None => stream.insert(connect_for(server, from, peers::Purpose::Fetch)?),
+            None => stream.insert(connect_to_fetch(server, from)?),
         };
         ask(stream, file, offset, len)
     })
@@ -46,8 +43,8 @@ pub fn fetch(
 
 /// Completes each file by what it has behind its published bytes and by what `ask` brings, given
 /// file, offset and length.
-fn complete<D: Disk>(
-    store: &Store<D>,
+pub(super) fn complete<D: Disk>(
+    data: &DataFiles<D>,
     have: &[FileMark],
     want: &[FileMark],
     mut ask: impl FnMut(FileId, u64, usize) -> io::Result<Vec<u8>>,
@@ -56,16 +53,14 @@ fn complete<D: Disk>(
         let file = FileId(id as u32);
         let have = have.get(id).copied().unwrap_or_default();
         let mut mark = have;
-        store.adopt(file, want.size, |bytes| mark.add(bytes))?;
+        data.adopt(file, want.size, |bytes| mark.add(bytes))?;
         let mut is_adopted = mark != have;
         loop {
             while mark.size < want.size {
                 let len = CHUNK.min((want.size - mark.size) as usize);
-                let data = ask(file, mark.size, len)?;
-                mark.add(&data);
-                if store.publish(&mut VecDeque::from([Part { file, data }])) != Ending::Done {
-                    return Err(io::Error::other("cannot write a data file"));
-                }
+                let bytes = ask(file, mark.size, len)?;
+                data.publish(file, &bytes)?;
+                mark.add(&bytes);
             }
             if mark == *want {
                 break;
@@ -79,13 +74,19 @@ fn complete<D: Disk>(
             }
             // A power loss may have left something else where it was fetched to.
             (mark, is_adopted) = (have, false);
-            store.rewind_file(file, have.size)?;
+            data.rewind_file(file, have.size)?;
         }
     }
     Ok(())
 }
 
-fn ask(stream: &mut TcpStream, file: FileId, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+/// Asks for a part of a data file.
+pub(super) fn ask(
+    stream: &mut TcpStream,
+    file: FileId,
+    offset: u64,
+    len: usize,
+) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(WAIT))?;
     let mut question = [0; QUESTION_LEN];
     question[..4].copy_from_slice(&file.0.to_le_bytes());
@@ -127,6 +128,8 @@ mod tests {
     use super::*;
     use crate::disk::DiskFile;
     use crate::disk::mem::MemDisk;
+    use crate::engine::cluster::members::Members;
+    use crate::server::Store;
     use crate::wal;
     use std::path::Path;
 
@@ -136,7 +139,7 @@ mod tests {
         let options = wal::Options { segment_max: 1 << 20, salt: 1 };
         let path = Path::new(DIR);
         disk.create_dir(path).unwrap();
-        Store::open_member(disk.clone(), path, 2, &options, &[1, 2, 3]).unwrap().0
+        Store::open_member(disk.clone(), path, 2, &options, &Members::of(&[1, 2, 3])).unwrap().0
     }
 
     /// What another member has, and the mark of it.
@@ -151,7 +154,7 @@ mod tests {
     fn run(store: &Store<MemDisk>, answers: usize) -> (bool, Vec<u64>) {
         let (bytes, want) = source();
         let mut asked = Vec::new();
-        let done = complete(store, &[], &want, |file, offset, len| {
+        let done = complete(store.data(), &[], &want, |file, offset, len| {
             assert_eq!(file, FileId(1));
             if asked.len() == answers {
                 return Err(io::ErrorKind::ConnectionReset.into());
@@ -197,7 +200,7 @@ mod tests {
         let (bytes, want) = source();
         let wrong = [FileMark::default(), FileMark { sum: !want[1].sum, ..want[1] }];
         let mut asked = 0;
-        let done = complete(&store, &[], &wrong, |_, offset, len| {
+        let done = complete(store.data(), &[], &wrong, |_, offset, len| {
             asked += 1;
             Ok(bytes[offset as usize..][..len].to_vec())
         });

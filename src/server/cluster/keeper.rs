@@ -3,6 +3,7 @@
 use super::applier::{Applier, Task};
 use super::driver::{Driver, Input, Order};
 use super::fetch::fetch;
+use super::peers::{end, left, speak_to};
 use crate::engine::cluster::codec::encode_message;
 use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::solo::Ending;
@@ -41,7 +42,7 @@ pub(in crate::server) fn drive(server: &Arc<Server>, mut driver: Driver) {
             driver.propose(term, commands);
         }
         driver.advance(now, |id| cluster.peers.client_addr(id), &mut orders);
-        cluster.show(&driver);
+        cluster.show(&driver, now);
         for order in orders.drain(..) {
             follow(server, order, &mut scratch);
         }
@@ -68,6 +69,15 @@ fn follow(server: &Arc<Server>, order: Order, scratch: &mut Scratch) {
                 cluster.tell(Input::NotKept);
             }
         }
+        Order::Offer(state) => cluster.peers.offer(&state),
+        Order::Answer(to, reply) => server.answer(to, &reply, scratch),
+        Order::Follow(members) => {
+            if let Err(error) = speak_to(server, cluster.peers.follow(&members)) {
+                error!(%error, "cannot start a thread to speak to another server");
+                std::process::exit(1);
+            }
+        }
+        Order::End => end(&left(cluster.peers.own().id)),
         Order::KeepTaken(place, checkpoint, message) => {
             let kept = server.spawn("checkpoint", move |server| {
                 if until_done(server, || keep_taken(server, place, &checkpoint)) {

@@ -5,7 +5,7 @@
 //! | `member` | drives the node: takes in what the others say, what was proposed here, what was kept and applied, and passes on what follows ([`driver`]) |
 //! | `journal` | writes and syncs the journal; what comes meanwhile goes together |
 //! | `apply` | applies what is committed, publishes, begins to lead ([`applier`]) |
-//! | `peer` ([`peers`]) | two for each other member: one sends, one receives; one more where a member fetches what it lacks of the data files ([`fetch`]) |
+//! | `peer` | two for each other member: one sends ([`peers`]), one receives ([`hear`]); one more where a member fetches what it lacks of the data files ([`fetch`]) or a server is let in ([`join`]) |
 //!
 //! What there is to decide is decided by [`driver`] and [`applier`], which the simulator runs too;
 //! the first three threads ([`keeper`]) do what these say.
@@ -16,6 +16,9 @@
 pub mod applier;
 pub mod driver;
 mod fetch;
+pub(in crate::server) mod hear;
+mod hello;
+pub(in crate::server) mod join;
 pub(in crate::server) mod keeper;
 pub(in crate::server) mod peers;
 mod queue;
@@ -23,7 +26,9 @@ pub mod settings;
 
 pub use peers::Peers;
 
-use crate::engine::cluster::node::Role;
+use crate::engine::cluster::node::{Node, Role};
+use crate::protocol::inspect::ClusterView;
+use crate::types::Millis;
 use crate::wal::Batch;
 use applier::Due;
 use driver::{Driver, Input};
@@ -55,6 +60,8 @@ pub struct Cluster {
     journal: Queue<Batch>,
     due: Queue<Due>,
     role: Mutex<Role>,
+    /// For operators, as of the second value.
+    view: Mutex<(ClusterView, Millis)>,
     /// Entries that are committed as far as this member knows, and that it has applied.
     committed: AtomicU64,
     applied: AtomicU64,
@@ -70,6 +77,7 @@ impl Cluster {
             journal: Queue::default(),
             due: Queue::default(),
             role: Mutex::new(Role::default()),
+            view: Mutex::default(),
             committed: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             peers,
@@ -97,11 +105,52 @@ impl Cluster {
     }
 
     /// Lets others see where this member stands.
-    fn show(&self, driver: &Driver) {
+    fn show(&self, driver: &Driver, now: Millis) {
         *super::threads::lock(&self.role) = driver.role();
         let log = &driver.node().raw().raft.raft_log;
         self.committed.store(log.committed, Ordering::Relaxed);
         self.applied.store(log.applied, Ordering::Relaxed);
+        let mut view = super::threads::lock(&self.view);
+        let is_same = (view.0.term, view.0.leader) == (driver.role().term, driver.role().leader);
+        if !is_same || now.0 >= view.1.0 + VIEW_MS {
+            *view = (self.survey(driver.node(), now), now);
+        }
+    }
+
+    fn survey(&self, node: &Node, now: Millis) -> ClusterView {
+        let (role, log) = (node.role(), &node.raw().raft.raft_log);
+        let mut members = node.survey(now);
+        for member in &mut members {
+            member.clients = self.peers.client_addr(member.server);
+        }
+        ClusterView {
+            cluster: self.peers.own().cluster,
+            server: node.id(),
+            term: role.term,
+            leader: role.leader,
+            committed: log.committed,
+            applied: log.applied,
+            newest: node.members().newest,
+            waiting: node.waiting(now),
+            members,
+        }
+    }
+
+    /// The cluster as this member sees it.
+    pub(super) fn view(&self, now: Millis) -> ClusterView {
+        let (mut view, at) = super::threads::lock(&self.view).clone();
+        for member in &mut view.members {
+            let is_other = member.server != view.server;
+            member.heard_ms_ago = member.heard_ms_ago.map(|ms| match is_other {
+                true => ms + now.0.saturating_sub(at.0),
+                false => ms,
+            });
+        }
+        view
+    }
+
+    pub(super) fn peers(&self) -> &Peers {
+        &self.peers
     }
 
     /// Where this member stood when the driver looked last.
@@ -112,10 +161,10 @@ impl Cluster {
     /// The same for an operator, with the other members.
     pub(super) fn membership(&self) -> Membership {
         let mut ids = self.peers.ids();
-        ids.push(self.peers.own_id());
+        ids.push(self.peers.own().id);
         ids.sort_unstable();
         Membership {
-            id: self.peers.own_id(),
+            id: self.peers.own().id,
             role: self.role(),
             servers: ids.into_iter().map(|id| (id, self.peers.client_addr(id))).collect(),
             committed: self.committed.load(Ordering::Relaxed),
@@ -133,6 +182,11 @@ impl Cluster {
     }
 }
 
+/// How old an operator's view may be, in milliseconds.
+const VIEW_MS: u64 = 20;
+/// What a server ends with that cannot take part without a change by the operator (sysexits'
+/// EX_CONFIG): to start it again does not help.
+const EXIT_CONFIG: i32 = 78;
 /// How long a leader that stops waits until another one leads, in milliseconds.
 pub(super) const RETIRE_MS: u64 = 1_000;
 /// Messages of others that wait at most.

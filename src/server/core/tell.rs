@@ -155,7 +155,7 @@ pub(super) fn ask_again_ms(position: usize) -> u32 {
 }
 
 /// A reply to a request that has changed nothing.
-pub(super) fn direct(request: &Request<'_>, outcome: Outcome<'static>) -> Reply<'static> {
+pub fn direct(request: &Request<'_>, outcome: Outcome<'static>) -> Reply<'static> {
     Reply {
         session: request.session,
         number: request.number,

@@ -68,7 +68,7 @@ impl Stage {
                 Action::Inspect { page: Page::Status(status), .. } => {
                     self.pages.push((0, encode_page(&status)));
                 }
-                Action::Read { .. } => {}
+                Action::Read { .. } | Action::Reform { .. } => {}
             }
         }
     }

@@ -58,7 +58,8 @@ fn requests(out: &mut Out<'_, '_>, snapshot: &Snapshot) -> fmt::Result {
     out.counters("baton_requests", "Well-formed requests that arrived", "op", by_op)?;
     let help = "From taking up a request until its answer could leave";
     // What is read is answered at once.
-    let timed = OpKind::ALL.into_iter().filter(|op| !matches!(op, OpKind::Read | OpKind::Inspect));
+    let is_timed = |op: &OpKind| !matches!(op, OpKind::Read | OpKind::Inspect | OpKind::Cluster);
+    let timed = OpKind::ALL.into_iter().filter(is_timed);
     let by_op = timed.map(|op| (op.word(), &meter.answers[op as usize]));
     out.histograms("baton_request_duration", help, "op", by_op)?;
     let kinds = [("repeated", counters.repeats), ("late", counters.ignored)];
@@ -212,6 +213,16 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::NotHeld => "not_held",
         Reason::TooManyWaiters => "too_many_waiters",
         Reason::DataLimit => "data_limit",
+        Reason::NotCluster => "not_cluster",
+        Reason::ChangeUnderWay => "change_under_way",
+        Reason::NoQuorum => "no_quorum",
+        Reason::NumberUsed => "number_used",
+        Reason::AddressUsed => "address_used",
+        Reason::TooManyServers => "too_many_servers",
+        Reason::NotWaiting => "not_waiting",
+        Reason::NoSuchServer => "no_such_server",
+        Reason::CannotLead => "cannot_lead",
+        Reason::LastServer => "last_server",
     }
 }
 

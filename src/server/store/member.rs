@@ -6,12 +6,13 @@ use crate::data::DataFiles;
 use crate::disk::{Disk, RealDisk, replace_file};
 use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::log::Log;
+use crate::engine::cluster::members::Members;
 use crate::engine::cluster::recover::{self, recover};
 use crate::engine::cluster::replica::Replica;
 use crate::engine::solo::Ending;
 use crate::machine::Part;
 use crate::server::meter::SharedHistogram;
-use crate::types::{FileId, LogIndex};
+use crate::types::LogIndex;
 use crate::wal;
 use std::collections::VecDeque;
 use std::io;
@@ -26,6 +27,9 @@ use tracing::{error, info, warn};
 pub struct Identity {
     pub node: u64,
     pub cluster: u64,
+    /// Tells this data directory from any other: what a member has promised is in one directory
+    /// and nowhere else.
+    pub life: u64,
 }
 
 /// Why a data directory cannot be used by this member, or by a server of its own.
@@ -78,9 +82,10 @@ pub fn identity(dir: &Path) -> Result<Option<Identity>, OpenError> {
 }
 
 fn parse(text: &str) -> Option<Identity> {
-    let (node, cluster) = text.strip_prefix("node ")?.trim_end().split_once("\ncluster ")?;
-    let cluster = u64::from_str_radix(cluster, 16).ok()?;
-    Some(Identity { node: node.parse().ok()?, cluster })
+    let (node, rest) = text.strip_prefix("node ")?.trim_end().split_once("\ncluster ")?;
+    let (cluster, life) = rest.split_once("\nlife ")?;
+    let number = |hex| u64::from_str_radix(hex, 16).ok();
+    Some(Identity { node: node.parse().ok()?, cluster: number(cluster)?, life: number(life)? })
 }
 
 /// Makes sure that the directory is this member's; one that is new becomes it.
@@ -89,16 +94,20 @@ pub fn claim(dir: &Path, own: Identity) -> Result<(), OpenError> {
     match identity(dir)? {
         Some(found) if found == own => Ok(()),
         Some(found) => Err(MemberError::OfAnother { dir: dir.to_path_buf(), found, own }.into()),
-        None if private.join("checkpoint").exists() => {
-            Err(MemberError::OfSolo(dir.to_path_buf()).into())
-        }
+        None if has_begun(dir) => Err(MemberError::OfSolo(dir.to_path_buf()).into()),
         None => {
             let path = private.join(NAME);
-            let text = format!("node {}\ncluster {:016x}\n", own.node, own.cluster);
+            let Identity { node, cluster, life } = own;
+            let text = format!("node {node}\ncluster {cluster:016x}\nlife {life:016x}\n");
             replace_file(&RealDisk, &path, text.as_bytes())
                 .map_err(|source| OpenError::Io { path, source })
         }
     }
+}
+
+/// Whether a member has begun in the directory: one that asks to be let in has not yet.
+pub fn has_begun(dir: &Path) -> bool {
+    dir.join(super::PRIVATE_DIR).join("checkpoint").exists()
 }
 
 impl<D: Disk> Store<D> {
@@ -108,7 +117,7 @@ impl<D: Disk> Store<D> {
         dir: &Path,
         files: u32,
         options: &wal::Options,
-        founders: &[u64],
+        founders: &Members,
     ) -> Result<(Self, Member), OpenError> {
         let private = dir.join(super::PRIVATE_DIR);
         disk.create_dir(&private)
@@ -180,14 +189,8 @@ impl<D: Disk> Store<D> {
         Ok(self.data.rewind(&sizes)?)
     }
 
-    /// See [`DataFiles::rewind_file`].
-    pub fn rewind_file(&self, file: FileId, size: u64) -> io::Result<()> {
-        self.data.rewind_file(file, size)
-    }
-
-    /// See [`DataFiles::adopt`].
-    pub fn adopt(&self, file: FileId, end: u64, see: impl FnMut(&[u8])) -> io::Result<()> {
-        self.data.adopt(file, end, see)
+    pub fn data(&self) -> &DataFiles<D> {
+        &self.data
     }
 
     /// Makes what was published so far stable, replaces the checkpoint, and removes what of the
@@ -224,7 +227,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         std::fs::create_dir(dir.join(super::super::PRIVATE_DIR)).unwrap();
-        let own = Identity { node: 2, cluster: 0xABC };
+        let own = Identity { node: 2, cluster: 0xABC, life: 0xDEF };
         assert_eq!(identity(dir).unwrap(), None);
         claim(dir, own).unwrap();
         assert_eq!(identity(dir).unwrap(), Some(own));
@@ -239,7 +242,7 @@ mod tests {
         let private = dir.path().join(super::super::PRIVATE_DIR);
         std::fs::create_dir(&private).unwrap();
         std::fs::write(private.join("checkpoint"), "x").unwrap();
-        let error = claim(dir.path(), Identity { node: 1, cluster: 1 }).unwrap_err();
+        let error = claim(dir.path(), Identity { node: 1, cluster: 1, life: 1 }).unwrap_err();
         assert!(error.to_string().contains("not in a cluster"), "{error}");
     }
 }

@@ -2,16 +2,19 @@
 
 use super::{Scratch, Server};
 use crate::engine::cluster::node::{Node, Tuning};
+use crate::protocol::{Outcome, Reason, Reply, Request, Status};
 use crate::server::cluster::applier::Applier;
 use crate::server::cluster::driver::{Driver, Input};
+use crate::server::cluster::hear::listen;
 use crate::server::cluster::keeper::{apply, drive, keep_journal};
-use crate::server::cluster::{CHECKPOINT_BYTES, Cluster, Peers, RETIRE_MS, peers};
+use crate::server::cluster::peers::{Own, speak_to};
+use crate::server::cluster::{CHECKPOINT_BYTES, Cluster, Peers, RETIRE_MS};
 use crate::server::config::ServerConfig;
-use crate::server::core::{Action, Core, Now};
+use crate::server::core::{Action, Core, Now, direct, encode_page};
 use crate::server::store::member::Member;
 use crate::server::{Clock, Store};
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -19,7 +22,6 @@ use std::time::Duration;
 
 /// What a member begins with, beside what every server does.
 pub struct Start {
-    pub id: u64,
     pub member: Member,
     pub peers: Peers,
     pub listener: TcpListener,
@@ -38,16 +40,21 @@ impl Server {
         config: &ServerConfig,
         start: Start,
     ) -> io::Result<Arc<Self>> {
-        let Start { id, member, peers, listener, seed } = start;
+        let Start { member, peers, listener, seed } = start;
         let Member { log, replica, journal } = member;
+        let Own { id, life, .. } = *peers.own();
         let now = clock.now();
         let tuning = Tuning::default();
         let mut node = Node::new(id, log, replica.index, journal, tuning, seed, now.steady)
             .map_err(|error| io::Error::other(error.to_string()))?;
         // What is replayed from the log stands behind the checkpoint.
         node.offer(&replica.checkpoint());
+        node.handle_introduction(id, life, now.steady);
+        if let Some(state) = node.log().offered() {
+            peers.offer(state);
+        }
         let core = Core::following(config.settings(), now);
-        let others = peers.ids();
+        let links = peers.follow(&replica.members);
         let cluster = Cluster::new(peers);
         let server = Server::around(socket, store, core, clock, config, Some(cluster));
         server.look_at_room();
@@ -57,10 +64,8 @@ impl Server {
         server.spawn("apply", move |server| apply(server, applier))?;
         server.spawn("member", move |server| drive(server, driver))?;
         listener.set_nonblocking(true)?;
-        server.spawn("peers", move |server| peers::listen(server, &listener))?;
-        for id in others {
-            server.spawn("peer", move |server| peers::speak(server, id))?;
-        }
+        server.spawn("peers", move |server| listen(server, &listener))?;
+        speak_to(&server, links)?;
         server.serve_clients()?;
         Ok(server)
     }
@@ -101,6 +106,32 @@ impl Server {
 
     pub(in crate::server) fn take_proposals(&self) -> Option<(u64, Vec<Vec<u8>>)> {
         self.core.lock().take_proposals()
+    }
+
+    pub(in crate::server) fn answer(
+        &self,
+        to: SocketAddr,
+        reply: &Reply<'_>,
+        scratch: &mut Scratch,
+    ) {
+        self.send(to, reply, &mut scratch.bytes);
+    }
+
+    /// Tells a client how this server sees the cluster, whatever state that is in.
+    pub(super) fn show_cluster(
+        &self,
+        to: SocketAddr,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let page =
+            self.cluster.as_ref().map(|cluster| encode_page(&cluster.view(self.now().steady)));
+        let outcome = match &page {
+            Some(page) => Outcome::Data { length: 0, data: page },
+            None => Outcome::Refused { status: Status::Refused, reason: Reason::NotCluster },
+        };
+        let empty = direct(request, Outcome::NotLeader { leader: None });
+        self.answer(to, &Reply { outcome, ..empty }, scratch);
     }
 
     /// Changes the core, then does what that leads to.

@@ -135,8 +135,11 @@ impl Server {
                 let at = context.now + context.random.between(0, 300);
                 context.at(at, Event::Read { life: self.life, to, reply, file, offset, max });
             }
-            // Nobody asks from elsewhere, or to see what operators see.
-            Action::Send { .. } | Action::Read { .. } | Action::Inspect { .. } => {}
+            // Nobody asks from elsewhere, or to see or change what operators do.
+            Action::Send { .. }
+            | Action::Read { .. }
+            | Action::Inspect { .. }
+            | Action::Reform { .. } => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::disk::Disk;
 use crate::disk::mem::MemDisk;
 use crate::engine::cluster::codec::{decode_message, encode_message};
 use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, Node, Output, Tuning};
 use crate::engine::cluster::recover::{recover, write_checkpoint};
 use crate::engine::cluster::replica::Replica;
@@ -357,7 +358,7 @@ impl World {
 impl Member {
     fn start(&mut self, id: u64, now: Millis) {
         let options = wal::Options { segment_max: 4096, salt: 7 };
-        let founders: Vec<u64> = (1..=self.founders).collect();
+        let founders = Members::of(&(1..=self.founders).collect::<Vec<_>>());
         let found = recover(&self.disk, Path::new(DIR), &options, &founders).unwrap();
         let applied = found.replica.index;
         let tuning = Tuning { tail_bytes: self.tail_bytes, ..Tuning::default() };

@@ -1,0 +1,121 @@
+//! Connections of other servers.
+
+use super::hello::{Hello, Purpose, Welcome};
+use super::peers::{HELLO_WAIT, PAUSE_MAX, WRITE_WAIT, speak_to};
+use super::{Input, fetch, join};
+use crate::engine::cluster::codec::{Input as Reader, decode_message};
+use crate::server::threads::Server;
+use nix::sys::socket::{setsockopt, sockopt};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use tracing::{debug, warn};
+
+/// The life of the thread that takes connections of other members.
+pub(in crate::server) fn listen(server: &Arc<Server>, listener: &TcpListener) {
+    let peers = &server.cluster().peers;
+    while !peers.is_closed() {
+        match listener.accept() {
+            Ok((stream, from)) => {
+                let spawned = server.spawn("peer", move |server| {
+                    if let Err(error) = hear(server, stream) {
+                        debug!(%from, %error, "a server's connection ended");
+                    }
+                });
+                if let Err(error) = spawned {
+                    warn!(%error, "cannot start a thread for another server");
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                thread::sleep(ACCEPT_EVERY);
+            }
+            Err(error) => {
+                warn!(%error, "cannot take a connection");
+                thread::sleep(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+/// Finds out who has connected and what for, and serves that until the connection ends.
+fn hear(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<()> {
+    let peers = &server.cluster().peers;
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(HELLO_WAIT))?;
+    stream.set_write_timeout(Some(WRITE_WAIT))?;
+    setsockopt(&stream, sockopt::KeepAlive, &true)?;
+    setsockopt(&stream, sockopt::TcpKeepIdle, &KEEP_ALIVE_SECONDS)?;
+    setsockopt(&stream, sockopt::TcpKeepInterval, &KEEP_ALIVE_SECONDS)?;
+    let id = peers.take_in(&stream)?;
+    if peers.is_closed() {
+        return Ok(());
+    }
+    let hello = Hello::read(&mut stream)?;
+    // Before it is looked whether it is welcome: if it leaves now, its connection is ended.
+    id.store(hello.from, Ordering::Release);
+    let welcome = peers.welcome(&hello);
+    // Also to a stranger, who is to learn what is wrong.
+    stream.write_all(&peers.hello(hello.from, hello.purpose, welcome).encode())?;
+    stream.set_read_timeout(None)?;
+    let introduction = Input::Introduction { id: hello.from, life: hello.life };
+    match (hello.purpose, welcome) {
+        (Purpose::Join, Welcome::Fine) => return join::answer(server, stream),
+        (Purpose::Join, Welcome::Unknown) => {
+            server.cluster().tell(introduction);
+            return join::tell_members(peers, &mut stream);
+        }
+        (_, Welcome::Fine) => {}
+        _ => {
+            warn!(server = hello.from, ?welcome, addr = %stream.peer_addr()?,
+                "turned another server away");
+            return Ok(());
+        }
+    }
+    if hello.purpose == Purpose::Fetch {
+        return fetch::answer(server, stream);
+    }
+    server.cluster().tell(introduction);
+    speak_to(server, peers.learn(&hello))?;
+    take_messages(server, hello.from, stream)
+}
+
+/// Takes in what a member says until the connection ends.
+fn take_messages(server: &Arc<Server>, from: u64, stream: TcpStream) -> io::Result<()> {
+    let own = server.cluster().peers.own().id;
+    let mut stream = io::BufReader::with_capacity(64 << 10, stream);
+    let mut frame = Vec::new();
+    loop {
+        let mut head = [0; 8];
+        stream.read_exact(&mut head)?;
+        let mut head = Reader(&head);
+        let malformed = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+        let len = head.u32().map_err(malformed)?;
+        let sum = head.u32().map_err(malformed)?;
+        if len > FRAME_MAX {
+            return Err(io::Error::other("a frame is longer than any may be"));
+        }
+        frame.clear();
+        // As the bytes come: a length alone reserves no memory.
+        let read = (&mut stream).take(len as u64).read_to_end(&mut frame)?;
+        if read < len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if crc32c::crc32c(&frame) as usize != sum {
+            return Err(io::Error::other("a frame's checksum is wrong"));
+        }
+        let message = decode_message(&frame).map_err(malformed)?;
+        if message.from != from || message.to != own {
+            return Err(io::Error::other("a message is not from who sent it"));
+        }
+        server.cluster().tell_message(message);
+    }
+}
+
+/// The longest frame: more than any message of entries, and a state that is handed over.
+pub(super) const FRAME_MAX: usize = 1 << 30;
+const KEEP_ALIVE_SECONDS: u32 = 5;
+const ACCEPT_EVERY: Duration = Duration::from_millis(20);
