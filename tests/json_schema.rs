@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::cluster::Cluster;
 use common::driver::Driver;
 use common::{Server, eventually, hermetic};
 use serde_json::Value;
@@ -97,6 +98,15 @@ fn every_document_has_the_fields_that_are_documented_and_no_others() {
     let (history, tables) = check("baton.history/1", &["history"]);
     for record in history["records"].as_array().unwrap() {
         assert_fields("record", record, &tables[1]);
+    }
+    let cluster = Cluster::start(3, &[]);
+    cluster.leader();
+    let document = cluster.status();
+    assert_eq!(document["schema"], "baton.cluster/1");
+    let tables = documented("baton.cluster/1");
+    assert_fields("cluster", &document, &tables[0]);
+    for server in document["servers"].as_array().unwrap() {
+        assert_fields("server", server, &tables[1]);
     }
     check("baton.verify/1", &["history", "--verify"]);
     c2.ok("release");

@@ -25,9 +25,7 @@ impl Cluster {
     pub fn start(size: usize, flags: &[&str]) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         let peers = free_ports(size);
-        let list: Vec<_> =
-            peers.iter().enumerate().map(|(at, addr)| format!("{}={addr}", at + 1)).collect();
-        let list = list.join(",");
+        let list = numbered(&peers);
         let servers = (1..=size)
             .map(|id| {
                 let (id, traces) = (id.to_string(), dir.path().join(format!("traces{id}")));
@@ -44,6 +42,11 @@ impl Cluster {
     pub fn list(&self) -> String {
         let addrs: Vec<_> = self.servers.iter().map(|server| server.addr().to_string()).collect();
         addrs.join(",")
+    }
+
+    /// What `--cluster` says to its servers.
+    pub fn list_of_peers(&self) -> String {
+        numbered(&self.peers)
     }
 
     /// The server that leads now; waits for one.
@@ -151,6 +154,11 @@ impl Cluster {
     pub fn leads(&self, at: usize) -> bool {
         matches!(ask(&self.servers[at]), Some(Outcome::Refused { .. }))
     }
+}
+
+fn numbered(peers: &[String]) -> String {
+    let numbered = peers.iter().enumerate().map(|(at, addr)| format!("{}={addr}", at + 1));
+    numbered.collect::<Vec<_>>().join(",")
 }
 
 /// Addresses that are free now; nobody else is likely to take them until servers do.

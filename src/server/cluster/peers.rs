@@ -388,7 +388,13 @@ fn connect(peers: &Peers, link: &Link, purpose: Purpose) -> io::Result<TcpStream
 /// A connection to a server's port for the others.
 pub(super) fn open(addr: &str) -> io::Result<TcpStream> {
     let found = resolve(addr).ok_or_else(|| io::Error::other("cannot be resolved"))?;
-    let stream = TcpStream::connect_timeout(&found.into(), CONNECT_WAIT)?;
+    let refused = |error: io::Error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => io::Error::other(format!(
+            "{error}: is that server down, or is that not its TCP port for the others?"
+        )),
+        _ => error,
+    };
+    let stream = TcpStream::connect_timeout(&found.into(), CONNECT_WAIT).map_err(refused)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(HELLO_WAIT))?;
     stream.set_write_timeout(Some(WRITE_WAIT))?;
