@@ -21,6 +21,17 @@ fn run_and_count(size: u64, seed: u64, faults: Faults) -> (Vec<u64>, u64) {
     (world.history(), world.taken_over)
 }
 
+/// The same with members that come and go.
+fn run_with_reforms(seed: u64) -> World {
+    let mut world = World::new(3, seed, Faults::with_reforms());
+    world.run(4_000);
+    world.heal();
+    world.run(2_500);
+    world.calm();
+    world.check_agreement();
+    world
+}
+
 fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("BATON_CLUSTER_SEEDS").ok().and_then(|text| text.parse().ok());
     let first = std::env::var("BATON_TEST_SEED").ok().and_then(|text| text.parse().ok());
@@ -80,6 +91,20 @@ fn one_member_is_a_cluster_too() {
     for seed in seeds().take(5) {
         run(1, seed, Faults::all());
     }
+}
+
+/// Members are let in and removed, and have each other lead, while everything fails.
+#[test]
+fn members_that_come_and_go_agree_whatever_fails() {
+    let (mut let_in, mut removed) = (0, 0);
+    for seed in seeds() {
+        println!("seed {seed}; again with: BATON_TEST_SEED={seed}");
+        let world = run_with_reforms(seed);
+        let_in += world.let_in;
+        removed += world.removed;
+    }
+    println!("{let_in} were let in, {removed} removed");
+    assert!(let_in > 0 && removed > 0, "{let_in} were let in, {removed} removed");
 }
 
 #[test]

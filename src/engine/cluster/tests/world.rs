@@ -5,17 +5,19 @@ use crate::disk::mem::MemDisk;
 use crate::engine::cluster::codec::{decode_message, encode_message};
 use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::members::Members;
-use crate::engine::cluster::node::{Committed, Node, Output, Tuning};
+use crate::engine::cluster::node::{Committed, Node, Output, Tuning, What};
 use crate::engine::cluster::recover::{recover, write_checkpoint};
 use crate::engine::cluster::replica::Replica;
 use crate::machine::{Change, Command};
-use crate::protocol::ClientInfo;
-use crate::types::{Attempt, Millis};
+use crate::protocol::{ClientInfo, Reform};
+use crate::types::{Attempt, LogIndex, Millis};
 use crate::wal::{self, Batch, Writer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 const DIR: &str = "/member";
+/// Milliseconds from one attempt of a server to connect to the next.
+const ASKS_EVERY: u64 = 20;
 
 /// What may go wrong, each as one in so many (0: never).
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,11 +30,18 @@ pub struct Faults {
     every: u64,
     /// Clocks differ by up to this many percent.
     drift: u64,
+    /// An operator changes the cluster about this often, in milliseconds.
+    reforms: u64,
 }
 
 impl Faults {
     pub fn all() -> Self {
-        Faults { loss: 20, duplicate: 20, delay: 12, every: 60, drift: 4 }
+        Faults { loss: 20, duplicate: 20, delay: 12, every: 60, drift: 4, reforms: 0 }
+    }
+
+    /// Rare enough for members to come and go.
+    pub fn with_reforms() -> Self {
+        Faults { every: 250, loss: 100, reforms: 300, ..Faults::all() }
     }
 
     /// So far apart that leaders are elected in between, and stay until the next.
@@ -61,8 +70,10 @@ impl Random {
 }
 
 struct Member {
-    /// Members of the cluster.
+    /// Members of the cluster; 0 of one that asks to be let in.
     founders: u64,
+    /// It was removed, and has learnt of it.
+    is_gone: bool,
     /// Bytes of applied entries that it keeps.
     tail_bytes: usize,
     disk: MemDisk,
@@ -102,6 +113,9 @@ pub struct World {
     pub taken_over: u64,
     /// Milliseconds in which more than one member took itself for the leader.
     pub rivals: u64,
+    /// Members that were let in, and that were removed.
+    pub let_in: u64,
+    pub removed: u64,
     /// Nothing more is proposed.
     is_calm: bool,
 }
@@ -118,6 +132,7 @@ impl World {
                 id,
                 Member {
                     founders: size,
+                    is_gone: false,
                     tail_bytes: if seed.is_multiple_of(2) { 2_000 } else { 1 << 20 },
                     disk,
                     process: None,
@@ -142,6 +157,8 @@ impl World {
             next_fault: faults.every,
             taken_over: 0,
             rivals: 0,
+            let_in: 0,
+            removed: 0,
             is_calm: false,
         }
     }
@@ -154,6 +171,9 @@ impl World {
             if self.faults.every > 0 && self.now >= self.next_fault {
                 self.fail();
                 self.next_fault = self.now + 1 + self.random.below(2 * self.faults.every);
+            }
+            if self.faults.reforms > 0 && self.random.one_in(self.faults.reforms) {
+                self.reform();
             }
             let ids: Vec<u64> = self.members.keys().copied().collect();
             for id in ids {
@@ -181,8 +201,11 @@ impl World {
 
     /// All members have applied the same, and everything that was acknowledged.
     pub fn check_agreement(&self) {
+        let there = self.members.values().filter(|member| !member.is_gone);
         let states: Vec<_> =
-            self.members.values().map(|member| &member.process.as_ref().unwrap().replica).collect();
+            there.map(|member| &member.process.as_ref().unwrap().replica).collect();
+        let left = self.members.iter().filter(|(_, member)| !member.is_gone).map(|(id, _)| id);
+        assert!(left.eq(states[0].members.servers.keys()), "who is there and who belongs to it");
         let at: Vec<_> = states.iter().map(|state| state.index).collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "members differ: {at:?}");
         assert!(states[0].index >= self.acknowledged, "something acknowledged is lost");
@@ -207,10 +230,10 @@ impl World {
 
     fn live(&mut self, id: u64) {
         let (now, local) = (self.now, self.local(id));
-        let member = self.members.get_mut(&id).unwrap();
-        if now < member.up_at || now < member.asleep_until {
+        if self.is_away(id) || !self.is_let_in(id) {
             return;
         }
+        let member = self.members.get_mut(&id).unwrap();
         if member.process.is_none() {
             member.start(id, local);
         }
@@ -247,6 +270,10 @@ impl World {
     /// Does what a member wants done.
     fn take(&mut self, id: u64, out: Output) {
         let role = self.members[&id].process.as_ref().unwrap().node.role();
+        if out.is_removed {
+            self.leave(id);
+            return;
+        }
         for committed in out.committed {
             let known = self.committed.entry(committed.index).or_insert_with(|| committed.clone());
             assert_eq!(*known, committed, "two entries committed at one index");
@@ -256,13 +283,18 @@ impl World {
             let process = self.members.get_mut(&id).unwrap().process.as_mut().unwrap();
             process.replica.apply(&committed, &mut Vec::new()).unwrap();
             process.node.handle_applied(committed.index);
-            if process.replica.index >= process.checkpointed + 40 {
+            let is_let_in = |members: &Members| members.learner().is_some();
+            let needs_state = matches!(&committed.what, What::Members(m) if is_let_in(m));
+            if needs_state || process.replica.index >= process.checkpointed + 40 {
                 let disk = self.members[&id].disk.clone();
                 self.members.get_mut(&id).unwrap().process.as_mut().unwrap().checkpoint(&disk);
             }
         }
         let process = self.members.get_mut(&id).unwrap().process.as_mut().unwrap();
         process.trusted_until = out.trusted_until.unwrap_or_default().max(process.trusted_until);
+        if process.node.is_handing_over() {
+            process.trusted_until = Millis(0);
+        }
         for message in out.messages {
             let mut bytes = Vec::new();
             encode_message(&message, &mut bytes);
@@ -271,7 +303,8 @@ impl World {
     }
 
     fn post(&mut self, from: u64, to: u64, bytes: Vec<u8>) {
-        let is_cut = self.members[&from].is_cut || self.members[&to].is_cut;
+        let Some(receiver) = self.members.get(&to) else { return };
+        let is_cut = self.members[&from].is_cut || receiver.is_cut || receiver.is_gone;
         if is_cut || self.random.one_in(self.faults.loss) {
             return;
         }
@@ -332,6 +365,103 @@ impl World {
             4 => member.asleep_until = now + time,
             _ => self.members.values_mut().for_each(|member| member.is_cut = false),
         }
+    }
+
+    fn is_away(&self, id: u64) -> bool {
+        let member = &self.members[&id];
+        member.is_gone || self.now < member.up_at || self.now < member.asleep_until
+    }
+
+    /// An operator lets a server in, takes one out or has one lead.
+    fn reform(&mut self) {
+        let leads = |member: &Member| {
+            let process = member.process.as_ref();
+            process.is_some_and(|one| one.node.role().is_leading)
+        };
+        let leader = self.members.iter().find(|(id, member)| !self.is_away(**id) && leads(member));
+        let Some(leader) = leader.map(|(id, _)| *id) else { return };
+        let newest = self.members.keys().next_back().copied().unwrap_or_default();
+        let server = 1 + self.random.below(newest);
+        let (local, kind) = (self.local(leader), self.random.below(4));
+        let node = &mut self.members.get_mut(&leader).unwrap().process.as_mut().unwrap().node;
+        let voters = node.members().voters().count();
+        match kind {
+            0 if voters > 2 => drop(node.handle_reform(&Reform::Remove { server }, local)),
+            1 => drop(node.handle_reform(&Reform::Transfer { server }, local)),
+            _ if newest < 9 => {
+                let server = newest + 1;
+                node.handle_introduction(server, server, local);
+                let add = Reform::Add { server, addr: server.to_string() };
+                if node.handle_reform(&add, local).is_ok() {
+                    self.begin(server);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A server asks to be let in.
+    fn begin(&mut self, id: u64) {
+        let disk = MemDisk::new();
+        disk.create_dir(Path::new(DIR)).unwrap();
+        let member = Member {
+            founders: 0,
+            is_gone: false,
+            tail_bytes: self.members[&1].tail_bytes,
+            disk,
+            process: None,
+            rate: 100 + self.random.below(2 * self.faults.drift + 1) - self.faults.drift,
+            asleep_until: 0,
+            up_at: self.now,
+            is_cut: false,
+        };
+        self.members.insert(id, member);
+    }
+
+    /// Others say to a server whether it belongs to them, as they do when it connects: one that was
+    /// removed ends, one that was let in gets a state.
+    fn is_let_in(&mut self, id: u64) -> bool {
+        if self.members[&id].is_cut || !self.now.is_multiple_of(ASKS_EVERY) {
+            return self.members[&id].founders > 0;
+        }
+        let reachable = self
+            .members
+            .iter()
+            .filter(|(other, member)| **other != id && !self.is_away(**other) && !member.is_cut);
+        let nodes = reachable.filter_map(|(_, member)| Some(&member.process.as_ref()?.node));
+        let nodes: Vec<&Node> = nodes.collect();
+        if nodes.iter().any(|node| node.members().has_left(id)) {
+            self.leave(id);
+            return false;
+        }
+        if self.members[&id].founders > 0 {
+            return true;
+        }
+        let state = |node: &&Node| {
+            let bytes = node.log().offered()?;
+            let state: Checkpoint = postcard::from_bytes(bytes).unwrap();
+            state.members.servers.contains_key(&id).then_some(state)
+        };
+        let Some(mut state) = nodes.iter().find_map(state) else {
+            // Where the entry that lets it in was lost, an operator would ask again.
+            if self.is_calm && nodes.iter().all(|node| !node.members().servers.contains_key(&id)) {
+                self.members.get_mut(&id).unwrap().is_gone = true;
+            }
+            return false;
+        };
+        state.log_from = (state.index, state.term);
+        state.hard = (state.term, 0, state.index);
+        let member = self.members.get_mut(&id).unwrap();
+        write_checkpoint(&member.disk, Path::new(DIR), LogIndex(0), &state).unwrap();
+        member.founders = 1;
+        self.let_in += 1;
+        true
+    }
+
+    fn leave(&mut self, id: u64) {
+        let member = self.members.get_mut(&id).unwrap();
+        (member.process, member.is_gone) = (None, true);
+        self.removed += 1;
     }
 
     /// One leader a term, and none elsewhere while one may count on being the only one.
