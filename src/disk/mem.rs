@@ -33,6 +33,8 @@ pub enum Fault {
     /// That operation fails once with an input/output error; a write leaves half of its bytes,
     /// any other has no effect.
     Error(u64),
+    /// That read, or the next one after it, fails once; reads are counted on their own, from 0.
+    Read(u64),
     /// The power fails during that operation, which may have its effect or not; it and all later
     /// ones fail.
     PowerOff(u64),
@@ -49,9 +51,9 @@ impl MemDisk {
         self.lock().room_max = bytes;
     }
 
-    /// Makes something go wrong, or nothing any more.
-    pub fn set_fault(&self, fault: Option<Fault>) {
-        self.lock().fault = fault;
+    /// Makes something go wrong, or nothing any more; returns what was to go wrong before.
+    pub fn set_fault(&self, fault: Option<Fault>) -> Option<Fault> {
+        std::mem::replace(&mut self.lock().fault, fault)
     }
 
     /// Whether no [`Fault::PowerOff`] has come yet.
@@ -67,6 +69,11 @@ impl MemDisk {
     /// How many operations there were so far.
     pub fn operations(&self) -> u64 {
         self.lock().operations
+    }
+
+    /// How many reads there were so far.
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
     }
 
     /// What a power loss at this moment may leave: another disk, without limit or fault. This one
@@ -196,8 +203,8 @@ impl Disk for MemDisk {
 
 impl DiskFile for MemFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.lock();
-        state.check_power()?;
+        let mut state = self.disk.lock();
+        state.begin_read()?;
         let bytes = &state.files[self.id].bytes;
         let from = bytes.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
         let len = buf.len().min(bytes.len() - from);

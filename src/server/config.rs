@@ -78,7 +78,7 @@ pub struct ServerConfig {
     #[arg(value_parser = count, default_value_t = SESSION_LIMIT_DEFAULT)]
     pub session_limit: u64,
 
-    /// The most clients that wait for the lock at once, 0 to 1000000; one more is refused
+    /// The most clients that wait for the lock at once, 1 to 1000000; one more is refused
     #[arg(long, env = "BATON_WAITER_LIMIT", value_name = "N")]
     #[arg(value_parser = count, default_value_t = SESSION_LIMIT_DEFAULT)]
     pub waiter_limit: u64,
@@ -385,10 +385,11 @@ fn trace(text: &str) -> Result<LevelFilter, String> {
     known.ok_or_else(|| format!("expected one of {}", LEVELS.join(", ")))
 }
 
+/// None at all would not do: a lease ends for somebody who waits, and never where nobody may.
 fn count(text: &str) -> Result<u64, String> {
     let most = SESSIONS_MAX as u64;
-    let number = text.parse().ok().filter(|number| (0..=most).contains(number));
-    number.ok_or_else(|| format!("expected a number up to {most}"))
+    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("expected a number from 1 to {most}"))
 }
 
 fn data_limit(text: &str) -> Result<u64, String> {

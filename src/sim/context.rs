@@ -30,10 +30,19 @@ pub struct Context {
     pub power_losses: u64,
     /// When the disk was full: from, to.
     pub full: Vec<(u64, u64)>,
+    /// When the server last had as many sessions, and waiters, as it may have.
+    pub crowded: Crowded,
     /// When the server started last.
     pub started_at: u64,
     /// A client has just been told of its grant.
     pub told_grant: Option<(usize, u64)>,
+}
+
+/// When limits were reached last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Crowded {
+    pub sessions: Option<u64>,
+    pub waiters: Option<u64>,
 }
 
 /// Something that is to come.
@@ -62,6 +71,11 @@ pub enum Event {
     Wake {
         client: usize,
         timer: u64,
+    },
+    /// Another thread of a client does not want its call to wait any more.
+    Cancel {
+        client: usize,
+        call: u64,
     },
     /// A deadline of the server.
     Tick {
@@ -123,6 +137,7 @@ impl Context {
             is_ending: false,
             power_losses: 0,
             full: Vec::new(),
+            crowded: Crowded::default(),
             started_at: 0,
             told_grant: None,
         }

@@ -2,7 +2,9 @@
 //! there are at all. Most seeds have only some kinds of fault, so that a rare combination is not
 //! drowned by all the others; some have none, and then nothing at all may go wrong.
 
+use crate::limits::SESSIONS_MAX;
 use crate::proxy::random::Random;
+use crate::server::core::Limits;
 
 /// The parameters of one run.
 #[derive(Clone, Debug)]
@@ -19,6 +21,10 @@ pub struct Plan {
     pub drift_ppm: u64,
     /// Longest pause of a client between two calls, in microseconds.
     pub pause_us: u64,
+    /// What the server takes on.
+    pub limits: Limits,
+    /// Some waits for the lock are cancelled.
+    pub cancels: bool,
     pub faults: Faults,
 }
 
@@ -39,6 +45,8 @@ pub struct Faults {
     pub stops: bool,
     pub disk_errors: bool,
     pub disk_full: bool,
+    /// Reads fail, of files and of the log.
+    pub read_errors: bool,
     pub slow_disk: bool,
     pub clock_jumps: bool,
     /// Threads of the server that lose the processor between two steps.
@@ -46,9 +54,25 @@ pub struct Faults {
 }
 
 impl Plan {
-    pub fn new(random: &mut Random) -> Plan {
+    /// Draws a plan. What came to the simulator later is drawn from `more`, so that a seed without
+    /// it stays the run that it was.
+    pub fn new(random: &mut Random, more: &mut Random) -> Plan {
         let syncs = !random.chance(0.1);
         let faults = if random.chance(0.1) { Faults::default() } else { Faults::new(random) };
+        let plan = Plan::first(syncs, faults, random);
+        let read_errors = !plan.is_calm() && more.chance(0.2);
+        let section_limit =
+            if more.chance(0.1) { more.between(40_000, 200_000) } else { plan.section_limit };
+        Plan {
+            limits: if more.chance(0.3) { plan.draw_limits(more) } else { plan.limits },
+            cancels: more.chance(0.3),
+            section_limit,
+            faults: Faults { read_errors, ..plan.faults },
+            ..plan
+        }
+    }
+
+    fn first(syncs: bool, faults: Faults, random: &mut Random) -> Plan {
         Plan {
             clients: random.between(2, 4) as usize * if random.chance(0.2) { 3 } else { 1 },
             files: random.between(1, 4) as u32,
@@ -63,6 +87,8 @@ impl Plan {
             syncs,
             drift_ppm: if random.chance(0.2) { 200 } else { 0 },
             pause_us: if random.chance(0.3) { 200_000 } else { 20_000 },
+            limits: Limits::default(),
+            cancels: false,
             // Without syncs a power loss takes what was acknowledged, as it may.
             faults: Faults { power: faults.power && syncs, ..faults },
         }
@@ -80,8 +106,31 @@ impl Plan {
             syncs: true,
             drift_ppm: 0,
             pause_us: 20_000,
+            limits: Limits::default(),
+            cancels: false,
             faults: Faults::default(),
         }
+    }
+
+    /// Limits that this run may meet, some of them.
+    fn draw_limits(&self, more: &mut Random) -> Limits {
+        let clients = self.clients as u64;
+        let all = Limits::default();
+        Limits {
+            sessions: if more.chance(0.3) {
+                more.between(clients, 3 * clients)
+            } else {
+                all.sessions
+            },
+            waiters: if more.chance(0.5) { more.between(1, clients) } else { all.waiters },
+            data: if more.chance(0.3) { more.between(1_000, 100_000) } else { all.data },
+            disk_floor: if more.chance(0.5) { more.between(0, 600_000) } else { all.disk_floor },
+        }
+    }
+
+    /// A registration may be refused because there are too many, closed ones among them.
+    pub fn limits_sessions(&self) -> bool {
+        self.limits.sessions < SESSIONS_MAX as u64
     }
 
     /// Nothing goes wrong in this run.
@@ -93,7 +142,7 @@ impl Plan {
 impl Faults {
     /// The disk refuses operations.
     pub fn spoils_disk(&self) -> bool {
-        self.disk_errors || self.disk_full
+        self.disk_errors || self.disk_full || self.read_errors
     }
 
     fn new(random: &mut Random) -> Faults {
@@ -110,6 +159,7 @@ impl Faults {
             stops: coin(0.2),
             disk_errors: coin(0.2),
             disk_full: coin(0.2),
+            read_errors: false,
             slow_disk: coin(0.3),
             clock_jumps: coin(0.2),
             preemption: coin(0.5),

@@ -17,6 +17,7 @@ pub(super) struct State {
     pub room_max: Option<u64>,
     pub fault: Option<Fault>,
     pub operations: u64,
+    pub reads: u64,
 }
 
 #[derive(Clone)]
@@ -36,9 +37,22 @@ impl State {
         let number = self.operations;
         self.operations += 1;
         match self.fault {
-            Some(Fault::Error(at)) if number == at => Err(io::Error::from_raw_os_error(libc::EIO)),
+            Some(Fault::Error(at)) if number == at => Err(bad_sector()),
             Some(Fault::PowerOff(at)) if number >= at => Err(power_is_off()),
             _ => Ok(()),
+        }
+    }
+
+    /// Counts a read, and says whether it fails.
+    pub fn begin_read(&mut self) -> io::Result<()> {
+        let number = self.reads;
+        self.reads += 1;
+        match self.fault {
+            Some(Fault::Read(at)) if number >= at => {
+                self.fault = None;
+                Err(bad_sector())
+            }
+            _ => self.check_power(),
         }
     }
 
@@ -120,6 +134,10 @@ impl Change {
 
 pub(super) fn no_space() -> io::Error {
     io::Error::from_raw_os_error(libc::ENOSPC)
+}
+
+fn bad_sector() -> io::Error {
+    io::Error::from_raw_os_error(libc::EIO)
 }
 
 fn power_is_off() -> io::Error {

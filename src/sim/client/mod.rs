@@ -10,9 +10,10 @@ use super::network::Direction;
 use super::program::{Ask, Circumstances, Program};
 use super::story::What;
 use crate::client::Error;
-use crate::client::call::Answer;
+use crate::client::call::{Answer, Patience};
 use crate::client::exchange::{Config, Exchange};
-use crate::protocol::ClientInfo;
+use crate::protocol::{ClientInfo, Outcome, Reason, Status};
+use crate::wire;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Where the server is.
@@ -40,9 +41,12 @@ pub struct Client {
     heard_at: u64,
     heard_stamp: u64,
     was_silent: bool,
-    /// When the session began, and after how many power losses.
-    opened_at: u64,
+    /// After how many power losses the session began.
     power_losses: u64,
+    /// When the server, at the latest, first refused a request of this session for want of room.
+    refused_at: Option<u64>,
+    /// Counts calls, so that a cancel meets the one that it is meant for.
+    calls: u64,
     is_done: bool,
     /// What a story waits for: the result of its last call. Without a story none is kept.
     told: Option<Told>,
@@ -70,8 +74,9 @@ impl Client {
             heard_at: 0,
             heard_stamp: 0,
             was_silent: false,
-            opened_at: 0,
             power_losses: 0,
+            refused_at: None,
+            calls: 0,
             is_done: false,
             told: None,
             is_scripted: false,
@@ -145,8 +150,35 @@ impl Client {
         let ask =
             self.program.choose(&context.plan, ledger, (now, clock), ends, &mut context.random)?;
         context.story.tell(now, || What::Called { client: self.id, call: ask.name() });
+        let may_wait = matches!(ask, Ask::Acquire(Patience::Forever | Patience::Until(_)));
         let Some(exchange) = &mut self.exchange else { return Ok(()) };
         exchange.begin(ask.as_call(), clock);
+        self.calls += 1;
+        if may_wait && context.plan.cancels && context.random.chance(0.2) {
+            let longest =
+                if context.random.chance(0.5) { 2_000 } else { context.plan.lease_ms * 1000 };
+            let at = now + context.random.between(0, longest);
+            context.at(at, Event::Cancel { client: self.id, call: self.calls });
+        }
+        self.drive(context, ledger)
+    }
+
+    /// Another thread of the process does not want the call to wait any more.
+    pub fn cancel(
+        &mut self,
+        call: u64,
+        context: &mut Context,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        let clock = self.clock(context.now);
+        let is_meant = call == self.calls && self.stalled_until <= context.now;
+        let Some(exchange) = self.exchange.as_mut().filter(|_| is_meant) else { return Ok(()) };
+        if !self.program.cancel(clock) {
+            return Ok(());
+        }
+        let client = self.id;
+        context.story.tell(context.now, || What::Client { client, what: "cancels its wait" });
+        exchange.handle_cancel(clock);
         self.drive(context, ledger)
     }
 
@@ -172,7 +204,7 @@ impl Client {
         }));
         self.heard_at = context.now;
         self.was_silent = false;
-        self.opened_at = context.now;
+        self.refused_at = None;
         self.power_losses = context.power_losses;
     }
 
@@ -213,6 +245,7 @@ impl Client {
     /// What the connection does while a call is under way: send, receive, look at the clock.
     fn drive(&mut self, context: &mut Context, ledger: &mut Ledger) -> Result<(), String> {
         let clock = self.clock(context.now);
+        self.note_refusals();
         loop {
             let Some(exchange) = &mut self.exchange else { return Ok(()) };
             let mut bytes = Vec::new();
@@ -246,6 +279,19 @@ impl Client {
         }
     }
 
+    /// Notes which requests the server says that it refuses because it has no room for them.
+    fn note_refusals(&mut self) {
+        for datagram in &self.inbox {
+            let Ok(reply) = wire::decode_reply(datagram) else { continue };
+            if let Outcome::Refused { status: Status::Refused, reason } = reply.outcome
+                && reason != Reason::NotHeld
+            {
+                let at = self.to_virtual(reply.stamp.0);
+                self.refused_at = Some(self.refused_at.map_or(at, |earlier| earlier.min(at)));
+            }
+        }
+    }
+
     fn end_call(
         &mut self,
         result: Told,
@@ -266,6 +312,8 @@ impl Client {
         let circumstances = Circumstances {
             may_be_lost: self.may_be_lost(context),
             was_full: !context.full.is_empty(),
+            crowded: context.crowded,
+            data_limit: context.plan.limits.data,
             is_unanswered: self.exchange.as_ref().is_some_and(Exchange::is_busy),
             is_calm: context.plan.is_calm(),
             token: self.token(),
@@ -278,7 +326,9 @@ impl Client {
             self.told = Some(result);
             return Ok(());
         }
+        let is_crowded_out = matches!(result, Err(Error::Refused(Reason::TooManySessions)));
         let pause = match context.random.between(0, 19) {
+            _ if is_crowded_out => context.random.between(100_000, 10_000_000),
             0 if !context.is_ending => context.random.between(0, 2_500 * context.plan.lease_ms),
             _ => context.random.between(0, context.plan.pause_us),
         };
@@ -303,10 +353,7 @@ impl Client {
     pub fn may_contradict(&self, context: &Context) -> bool {
         // That a call was refused for want of room is forgotten at a restart; a late copy of it
         // may be done then, and contradict what the client was told.
-        let may_contradict = |&(from, to): &(u64, u64)| {
-            self.opened_at <= to && from.max(self.opened_at) < context.started_at
-        };
-        context.full.iter().any(may_contradict)
+        self.refused_at.is_some_and(|at| at < context.started_at)
     }
 
     /// The process is stopped for a while, as by SIGSTOP.

@@ -322,6 +322,19 @@ impl Ledger {
         published
     }
 
+    /// How many bytes the files may come to when all is published that may be.
+    pub fn bytes_at_most(&self) -> u64 {
+        let open = self.sections.values().filter(|section| section.fate != Fate::Discarded);
+        let may_come = |append: &&Append| !append.is_published && append.told != Told::NotDone;
+        let appends = open.flat_map(|section| &section.appends).filter(may_come);
+        self.total() + appends.map(|append| append.len as u64).sum::<u64>()
+    }
+
+    /// Published bytes of all files.
+    pub fn total(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes.len() as u64).sum()
+    }
+
     /// Published bytes of a file.
     pub fn length(&self, file: usize) -> u64 {
         self.files[file].bytes.len() as u64

@@ -3,6 +3,7 @@
 use super::{Ask, Circumstances, Lock, Program, Verdict};
 use crate::client::Error;
 use crate::client::call::{Answer, Patience};
+use crate::protocol::Reason;
 use crate::sim::ledger::{Fate, Ledger, Told};
 
 impl Program {
@@ -16,7 +17,7 @@ impl Program {
         now: u64,
     ) -> Verdict {
         let Some((ask, invoked)) = self.asked.take() else { return Ok(()) };
-        self.judge(&ask, result, ledger, circumstances)?;
+        self.judge(&ask, result, ledger, circumstances, invoked)?;
         match (&ask, result) {
             (Ask::Connect, Ok(_)) => self.is_connected = true,
             (Ask::Acquire(_), Ok(Answer::Granted(token))) => {
@@ -198,8 +199,13 @@ impl Program {
         result: &Result<Answer, Error>,
         ledger: &Ledger,
         circumstances: Circumstances,
+        invoked: u64,
     ) -> Verdict {
-        let Circumstances { may_be_lost, was_full, is_calm, .. } = circumstances;
+        let Circumstances { may_be_lost, was_full, is_calm, crowded, data_limit, .. } =
+            circumstances;
+        // The call may go on with what an earlier one asked for.
+        let since = self.pending_since.unwrap_or(invoked);
+        let was_lately = |at: Option<u64>| at.is_some_and(|at| at >= since);
         let is_without_lock = self.lock == Lock::No;
         let is_releasing =
             matches!(self.lock, Lock::Held(token) if ledger.fate(token) == Fate::Releasing);
@@ -221,7 +227,16 @@ impl Program {
             (_, Err(Error::TimedOut | Error::Unavailable)) => !is_calm,
             (Ask::Connect, Err(Error::SessionLost)) => false,
             (_, Err(Error::SessionLost)) => may_be_lost,
-            (_, Err(Error::Refused(_))) => was_full,
+            (_, Err(Error::Refused(Reason::NoSpace))) => was_full,
+            (Ask::Connect, Err(Error::Refused(Reason::TooManySessions))) => {
+                was_lately(crowded.sessions)
+            }
+            (Ask::Acquire(_), Err(Error::Refused(Reason::TooManyWaiters))) => {
+                was_lately(crowded.waiters)
+            }
+            (Ask::Append { .. }, Err(Error::Refused(Reason::DataLimit))) => {
+                ledger.bytes_at_most() > data_limit
+            }
             _ => false,
         };
         if is_allowed {

@@ -4,6 +4,7 @@
 mod ask;
 mod judge;
 
+use super::context::Crowded;
 use super::ledger::{Fate, Ledger};
 use super::plan::Plan;
 use crate::client::call::Patience;
@@ -45,6 +46,10 @@ pub struct Circumstances {
     pub is_unanswered: bool,
     /// The disk was full at some time.
     pub was_full: bool,
+    /// When the server had as many sessions and waiters as it may have.
+    pub crowded: Crowded,
+    /// The most bytes that the data files may have together.
+    pub data_limit: u64,
     /// Nothing at all goes wrong in this run.
     pub is_calm: bool,
     /// The token that the library goes on to believe in.
@@ -200,6 +205,14 @@ impl Program {
 
     fn append_without_lock(&self) -> Ask {
         Ask::Append { name: "file_0".into(), file: None, letter: None, data: b"never".to_vec() }
+    }
+
+    /// The call under way does not want to wait for the lock any longer than until now, if that
+    /// is what it does.
+    pub fn cancel(&mut self, clock: u64) -> bool {
+        let Some((Ask::Acquire(patience), _)) = &mut self.asked else { return false };
+        *patience = Patience::Until(clock);
+        true
     }
 
     /// The client's process is gone.

@@ -12,7 +12,7 @@ use super::replica::Replica;
 use super::story::What;
 use crate::disk::mem::{Fault, MemDisk};
 use crate::machine::Machine;
-use crate::server::core::{Core, Limits, Now, Settings};
+use crate::server::core::{Core, Now, Settings};
 use crate::server::{Checkpointing, Store};
 use crate::types::{FileId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal;
@@ -41,6 +41,8 @@ pub struct Server {
     floor: LogIndex,
     /// The state at a crash and its place in the log.
     last_words: Option<(LogIndex, Machine)>,
+    /// The most bytes that the data files may have.
+    data_limit: u64,
     /// Milliseconds by which the wall clock has jumped.
     jumped_ms: i64,
 }
@@ -127,6 +129,9 @@ impl Server {
         }
         self.life += 1;
         let crash = self.threaten(START_CRASHES, START_STEPS, context);
+        if crash.is_none() && context.plan.faults.read_errors && context.random.chance(0.3) {
+            self.spoil_read(START_STEPS, context);
+        }
         let files = context.plan.files;
         let options = wal::Options { segment_max: context.plan.segment_max, salt: self.life };
         let opened = Store::open(self.disk.clone(), Path::new(DIR), files, &options);
@@ -157,14 +162,17 @@ impl Server {
             session_ttl_ms: context.plan.session_ttl_ms,
             section_limit: context.plan.section_limit,
             syncs: context.plan.syncs,
-            limits: Limits::default(),
+            limits: context.plan.limits,
         };
+        self.data_limit = settings.limits.data;
         self.observer.restart(&found.machine);
         self.heard.clear();
         self.asked.clear();
         let now = self.clock(context.now, context.now);
+        let mut core = Core::new(settings, found.machine, found.last, now);
+        core.handle_published(store.published_bytes());
         self.process = Some(Process {
-            core: Core::new(settings, found.machine, found.last, now),
+            core,
             store,
             is_up: false,
             born: context.now,
@@ -188,6 +196,12 @@ impl Server {
         let pause = context.random.between(10_000, 300_000);
         context.at(context.now + pause, Event::ServerStarts);
         Ok(None)
+    }
+
+    /// Has one of the next reads fail.
+    pub fn spoil_read(&mut self, soon: u64, context: &mut Context) {
+        let at = self.disk.reads() + context.random.between(0, soon);
+        self.disk.set_fault(Some(Fault::Read(at)));
     }
 
     /// With some probability has the power fail, or the process be killed, at one of the next
@@ -263,6 +277,17 @@ impl Server {
 
     /// Shows the ledger what anybody can see in the files.
     pub fn see_files(&self, is_all: bool, ledger: &mut Ledger) -> Result<(), String> {
+        let fault = self.disk.set_fault(None);
+        let result = self.look_into_files(is_all, ledger);
+        self.disk.set_fault(fault);
+        let (total, most) = (ledger.total(), self.data_limit);
+        if total > most {
+            return Err(format!("the files have {total} bytes, and may have {most}"));
+        }
+        result
+    }
+
+    fn look_into_files(&self, is_all: bool, ledger: &mut Ledger) -> Result<(), String> {
         let Some(process) = &self.process else { return Ok(()) };
         for id in 0..process.core.machine().files() {
             let file = FileId(id);

@@ -5,7 +5,7 @@ use crate::limits::READ_MAX;
 use crate::machine::Session;
 use crate::protocol::{Outcome, Reply};
 use crate::server::core::{Action, Core, Now};
-use crate::sim::context::{Context, Event};
+use crate::sim::context::{Context, Crowded, Event};
 use crate::sim::network::Direction;
 use crate::sim::observe::Cause;
 use crate::sim::story::What;
@@ -121,7 +121,17 @@ impl Server {
             }
         }
         let limit = context.plan.section_limit;
-        let handover = self.observer.look(process.core.machine(), limit, cause)?;
+        let machine = process.core.machine();
+        let crowd = (machine.session_count() as u64, machine.lock().waiting() as u64);
+        let limits = context.plan.limits;
+        if crowd.0 > limits.sessions || crowd.1 > limits.waiters {
+            return Err(format!("{crowd:?} sessions and waiters are more than may be"));
+        }
+        let (sessions, waiters) = (crowd.0 == limits.sessions, crowd.1 == limits.waiters);
+        let Crowded { sessions: filled, waiters: queued } = &mut context.crowded;
+        *filled = if sessions { Some(context.now) } else { *filled };
+        *queued = if waiters { Some(context.now) } else { *queued };
+        let handover = self.observer.look(machine, limit, cause)?;
         for action in actions {
             self.perform(action, context);
         }

@@ -42,7 +42,7 @@ impl World {
             server.crash(Crash::Kill, context);
             return Ok(());
         }
-        match context.random.between(0, 8) {
+        match context.random.between(0, 8 + u64::from(faults.read_errors)) {
             0 if faults.kills => server.crash(Crash::Kill, context),
             1 if faults.power => server.crash(Crash::Power, context),
             2 if faults.stops => {
@@ -77,6 +77,7 @@ impl World {
                 let ms = context.random.between(0, 200_000) as i64 - 100_000;
                 server.jump(ms);
             }
+            9 => server.spoil_read(5, context),
             _ => {}
         }
         Ok(())
@@ -103,7 +104,7 @@ impl World {
         }
         let waiting = server.machine().map_or(0, |machine| machine.lock().waiters().count());
         let waits = (clients.len() + waiting) as u64 * (2 * context.plan.lease_ms + 1_500) * 1000;
-        self.set_deadline(10_000_000 + waits);
+        self.set_deadline(10_000_000 + waits + self.crowded_us());
         Ok(())
     }
 
@@ -113,7 +114,14 @@ impl World {
         let probe = Client::new(id, true, &mut self.context);
         self.clients.push(probe);
         self.context.at(self.context.now, Event::Think { client: id, life: 0 });
-        self.set_deadline(10_000_000 + 2_000 * self.context.plan.lease_ms);
+        self.set_deadline(10_000_000 + 2_000 * self.context.plan.lease_ms + self.crowded_us());
+    }
+
+    /// How long it may take until a client that there is no room for may register.
+    fn crowded_us(&self) -> u64 {
+        let plan = &self.context.plan;
+        let rest_ms = 2 * plan.session_ttl_ms.max(LINGER_MS);
+        if plan.limits_sessions() { rest_ms * 1000 } else { 0 }
     }
 
     pub(super) fn rest(&mut self) {

@@ -53,7 +53,7 @@ type Verdict = Result<(), String>;
 impl World {
     pub fn new(seed: u64, calls: u64, story: Story) -> World {
         let mut random = Random::new(seed, 0);
-        let plan = Plan::new(&mut random);
+        let plan = Plan::new(&mut random, &mut Random::new(seed, 1));
         let mut world = World::of(seed, plan, random, calls, story);
         let World { context, clients, .. } = &mut world;
         for client in 0..clients.len() {
@@ -156,6 +156,10 @@ impl World {
             }
             Event::Wake { client, timer } => {
                 clients[client].wake(timer, context, ledger)?;
+                return self.check_told(client);
+            }
+            Event::Cancel { client, call } => {
+                clients[client].cancel(call, context, ledger)?;
                 return self.check_told(client);
             }
             Event::Tick { life, at } => server.tick(life, at, context),
