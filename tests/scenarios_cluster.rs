@@ -5,7 +5,9 @@ mod common;
 
 use baton::protocol::Status;
 use common::cluster::Cluster;
+use common::disk::SmallDisk;
 use common::driver::Driver;
+use common::eventually;
 
 const LEASE: &[&str] = &["--lease", "60s"];
 
@@ -199,4 +201,32 @@ fn waiting(cluster: &Cluster) -> usize {
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     document["lock"]["waiters"].as_u64().unwrap_or_else(|| panic!("no count in {document}"))
         as usize
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_hands_over_and_catches_up_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount("16m") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(disk.path().join("data"), dir.path().join("1")).unwrap();
+    std::fs::create_dir(disk.path().join("data")).unwrap();
+    let mut cluster = Cluster::start_over(3, &["--lease", "60s", "--files", "3"], dir);
+    let mut client = Driver::connect(cluster.list());
+    section(&mut client, &[("file_0", "A")]);
+    cluster.all_hold("file_0", "A");
+    cluster.baton_ok(&["transfer", "1"]);
+    disk.fill();
+    // Refused at first, as by a server of its own.
+    eventually("another one leads", || client.call("acquire").status == Status::Ok);
+    let leader = cluster.leader();
+    assert_ne!(leader, 0, "the one without room");
+    assert!(cluster.traces_of(0).contains("no room on the disk: another server is to lead"));
+    client.ok("append file_0 B");
+    client.ok("release");
+    cluster.is_up[0] = false;
+    cluster.all_hold("file_0", "AB");
+    // It counts as heard from again once it can write.
+    disk.make_room();
+    cluster.is_up[0] = true;
+    section(&mut client, &[("file_0", "C")]);
+    cluster.all_hold("file_0", "ABC");
 }

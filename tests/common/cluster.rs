@@ -23,7 +23,11 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `size` servers with these flags besides those that make them one cluster.
     pub fn start(size: usize, flags: &[&str]) -> Cluster {
-        let dir = tempfile::tempdir().unwrap();
+        Cluster::start_over(size, flags, tempfile::tempdir().unwrap())
+    }
+
+    /// The same in a directory of which parts are there.
+    pub fn start_over(size: usize, flags: &[&str], dir: TempDir) -> Cluster {
         let peers = free_ports(size);
         let list = numbered(&peers);
         let servers = (1..=size)

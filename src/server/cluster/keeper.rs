@@ -9,15 +9,18 @@ use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::solo::Ending;
 use crate::server::core::Standing;
 use crate::server::threads::{Scratch, Server, lock};
-use crate::types::LogIndex;
+use crate::types::{LogIndex, Millis};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 use tracing::{error, warn};
 
-/// How often writing is tried again on a full disk.
+/// How soon writing is tried again on a full disk, at first and then.
 const RETRY: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A leader without room hands over, at most this often: the others may have none either.
+const HAND_OVER_MS: u64 = 5_000;
 
 /// The life of the thread that drives the member.
 pub(in crate::server) fn drive(server: &Arc<Server>, mut driver: Driver) {
@@ -25,6 +28,7 @@ pub(in crate::server) fn drive(server: &Arc<Server>, mut driver: Driver) {
     // Set once: there is one driver.
     let _ = cluster.driver.set(thread::current());
     let (mut scratch, mut orders) = (Scratch::new(), Vec::new());
+    let mut may_hand_over = Millis(0);
     while !server.is_stopping() {
         let now = server.now().steady;
         for input in std::mem::take(&mut *lock(&cluster.inbox)) {
@@ -40,6 +44,12 @@ pub(in crate::server) fn drive(server: &Arc<Server>, mut driver: Driver) {
             && let Some((term, commands)) = server.take_proposals()
         {
             driver.propose(term, commands);
+        }
+        if driver.is_leading() && now >= may_hand_over && server.is_short_of_room() {
+            warn!("no room on the disk: another server is to lead");
+            may_hand_over = Millis(now.0 + HAND_OVER_MS);
+            // There is nothing in it that could fail.
+            let _ = driver.take(Input::Retire, now, &mut orders);
         }
         driver.advance(now, |id| cluster.peers.client_addr(id), &mut orders);
         cluster.show(&driver, now);
@@ -141,11 +151,16 @@ pub(in crate::server) fn keep_journal(server: &Arc<Server>) {
 /// Does it again until there is room for it; says whether that came. A disk that fails otherwise
 /// ends the process: what this member has promised the others cannot be kept any more.
 fn until_done(server: &Arc<Server>, mut work: impl FnMut() -> Ending) -> bool {
+    let mut pause = RETRY;
     loop {
         match work() {
             Ending::Done => return true,
             Ending::Full if server.is_stopping() => return false,
-            Ending::Full => thread::sleep(RETRY),
+            Ending::Full => {
+                server.look_at_room_if_due();
+                thread::sleep(pause);
+                pause = (pause * 2).min(RETRY_MAX);
+            }
             Ending::Failed => {
                 error!("this server stops, the others go on; check the disk, then restart");
                 std::process::exit(1);

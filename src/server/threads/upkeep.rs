@@ -21,12 +21,18 @@ impl Server {
         }
     }
 
+    /// There is less room on the disk than is to be left there.
+    pub(in crate::server) fn is_short_of_room(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
     pub(super) fn look_at_room(self: &Arc<Self>) {
         self.room_seen_ms.store(self.clock.now().steady.0, Ordering::Relaxed);
         let room = self.store.room();
         let low = ROOM_LOW.saturating_add(self.disk_floor.load(Ordering::Relaxed));
         self.room_low.store(room < low, Ordering::Relaxed);
         self.core.lock().handle_room(room);
+        self.is_short.store(room < self.disk_floor.load(Ordering::Relaxed), Ordering::Relaxed);
         if room < low {
             self.checkpoint_if_due();
         }
