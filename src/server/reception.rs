@@ -1,12 +1,14 @@
 //! Whose turn it is to take datagrams from the socket.
 //!
-//! One thread at a time has the turn, serves what it takes, and keeps the turn while that goes
-//! quickly; before it does what is slow by nature, such as a sync, it passes the turn on. The others
+//! One thread at a time has the turn, serves what it takes, and keeps the turn: it is awake, and looks
+//! for the next datagram already. What is slow by nature, such as a sync, it gives to one that stands
+//! by, unless a single client has been heard lately, which waits for just that. The others
 //! stand by rather than block in `recv`, where the kernel would wake one for every datagram, which
 //! costs more than serving it. One of them looks from time to time whether the thread with the
-//! turn is stuck in something that ought to have been quick, and then takes the turn from it.
+//! turn is stuck, and then takes the turn from it.
 
 use super::threads::lock;
+use crate::engine::solo::Flush;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrIn, recvmsg};
 use std::io::IoSliceMut;
@@ -19,13 +21,19 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A thread that stood by for this long ends, unless it is the last one.
 const SURPLUS_AFTER: Duration = Duration::from_secs(30);
-/// Datagrams that follow each other within this make it worth looking for more without blocking.
+/// A datagram that was waited for no longer than this makes it worth looking for the next without
+/// blocking.
 const DENSE: Duration = Duration::from_micros(200);
+/// A client is on its own when no other was heard for this long.
+const LONE: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Default)]
 pub struct Reception {
     state: Mutex<State>,
+    /// For those who stand by, ...
     changed: Condvar,
+    /// ... and the one among them that looks now and then.
+    watching: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +48,8 @@ struct State {
     standing_by: usize,
     starting: usize,
     watch: Watch,
-    pace: Pace,
+    /// For one who stands by.
+    flush: Option<Flush>,
     is_closed: bool,
 }
 
@@ -54,37 +63,44 @@ enum Watch {
     Awake,
 }
 
-/// How datagrams come.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    heard: Option<Instant>,
-    is_dense: bool,
+/// What a thread is to do that stood by.
+#[derive(Debug)]
+pub enum Duty {
+    Receive(Turn),
+    Flush(Flush),
 }
 
 /// The turn of one thread.
 #[derive(Debug)]
 pub struct Turn {
     number: u64,
-    pace: Pace,
+    /// The last datagram was not long in coming.
+    is_dense: bool,
+    /// Who sent it, and the first of those that came from there in a row.
+    client: Option<(SockaddrIn, Instant)>,
+    is_lone: bool,
 }
 
 impl Reception {
-    /// Stands by until the turn comes; None when this thread is to end.
-    pub fn stand_by(&self) -> Option<Turn> {
+    /// Stands by until there is something to do; None when this thread is to end.
+    pub fn stand_by(&self) -> Option<Duty> {
         let mut state = lock(&self.state);
         state.standing_by += 1;
         let mut is_watching = false;
         let mut is_surplus = false;
-        while !state.is_closed && state.turn.is_some() {
+        while !state.is_closed && state.turn.is_some() && state.flush.is_none() {
             if state.watch == Watch::Called {
                 (state.watch, is_watching) = (Watch::Awake, true);
             }
             let served = state.served;
-            let time = if is_watching { LOOK_EVERY } else { SURPLUS_AFTER };
-            let waited = self.changed.wait_timeout(state, time);
+            let (bell, time) = match is_watching {
+                true => (&self.watching, LOOK_EVERY),
+                false => (&self.changed, SURPLUS_AFTER),
+            };
+            let waited = bell.wait_timeout(state, time);
             let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             state = next;
-            if !timeout.timed_out() {
+            if !timeout.timed_out() || state.flush.is_some() {
                 continue;
             }
             is_surplus = !is_watching && state.standing_by > 1;
@@ -96,18 +112,48 @@ impl Reception {
                 (state.watch, is_watching) = (Watch::Asleep, false);
             }
         }
-        if is_watching || state.watch == Watch::Called {
-            // The next request calls another one.
-            state.watch = Watch::Asleep;
-        }
         state.standing_by -= 1;
+        if is_watching || state.watch == Watch::Called {
+            self.leave_watch(&mut state);
+        }
+        // Also when there is to be no turn any more: nobody else knows of it.
+        if let Some(flush) = state.flush.take() {
+            return Some(Duty::Flush(flush));
+        }
         if state.is_closed || is_surplus {
             return None;
         }
         state.last_turn += 1;
         state.turn = Some(state.last_turn);
-        state.is_serving = false;
-        Some(Turn { number: state.last_turn, pace: state.pace })
+        (state.is_serving, state.watch) = (false, Watch::Asleep);
+        let number = state.last_turn;
+        Some(Duty::Receive(Turn { number, is_dense: false, client: None, is_lone: false }))
+    }
+
+    /// Somebody else has to look after a request that is under way, one who stands by or the next one
+    /// that comes to; if there is none under way, the next request calls somebody.
+    fn leave_watch(&self, state: &mut State) {
+        state.watch = Watch::Asleep;
+        if state.is_serving {
+            state.watch = Watch::Called;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Has somebody who stands by do this, so that `turn` goes on. Gives it back if nobody does, or
+    /// if only the client is served that waits for it: then waking others only takes time.
+    pub fn offer(&self, turn: &Turn, flush: Flush) -> Option<Flush> {
+        let mut state = lock(&self.state);
+        let is_free = state.standing_by > 0 && state.flush.is_none();
+        if turn.is_lone || !is_free {
+            return Some(flush);
+        }
+        state.flush = Some(flush);
+        let watching = usize::from(state.watch == Watch::Awake);
+        let bell = if state.standing_by > watching { &self.changed } else { &self.watching };
+        drop(state);
+        bell.notify_one();
+        None
     }
 
     /// A request is taken up. Returns whether a thread is to be started, so that one stands by;
@@ -118,9 +164,12 @@ impl Reception {
         if state.turn == Some(turn.number) {
             state.served += 1;
             state.is_serving = true;
-            if state.standing_by > 0 && state.watch == Watch::Asleep {
+            if state.watch == Watch::Asleep {
+                // If nobody stands by, the next one that comes to sees it.
                 state.watch = Watch::Called;
-                self.changed.notify_one();
+                if state.standing_by > 0 {
+                    self.changed.notify_one();
+                }
             }
         }
         let is_alone = state.standing_by + state.starting == 0;
@@ -148,21 +197,11 @@ impl Reception {
         is_mine
     }
 
-    /// Ends the turn, if it is this thread's still.
-    pub fn pass_on(&self, turn: &Turn) {
-        let mut state = lock(&self.state);
-        if state.turn == Some(turn.number) {
-            state.turn = None;
-            state.pace = turn.pace;
-            drop(state);
-            self.changed.notify_one();
-        }
-    }
-
     /// Nobody gets a turn any more.
     pub fn close(&self) {
         lock(&self.state).is_closed = true;
         self.changed.notify_all();
+        self.watching.notify_all();
     }
 }
 
@@ -176,9 +215,9 @@ impl Turn {
         buffer: &mut [u8],
         spin: Duration,
     ) -> nix::Result<(usize, Option<SockaddrIn>)> {
+        let begun = Instant::now();
         let mut received = Err(Errno::EAGAIN);
-        if self.pace.is_dense && !spin.is_zero() {
-            let begun = Instant::now();
+        if self.is_dense && !spin.is_zero() {
             received = receive(socket, buffer, MsgFlags::MSG_DONTWAIT);
             while received == Err(Errno::EAGAIN) && begun.elapsed() < spin {
                 thread::yield_now();
@@ -189,9 +228,18 @@ impl Turn {
             received = receive(socket, buffer, MsgFlags::empty());
         }
         let now = Instant::now();
-        let is_dense = self.pace.heard.is_some_and(|heard| now - heard < DENSE);
-        self.pace = Pace { heard: Some(now), is_dense };
+        self.is_dense = now - begun < DENSE;
+        if let Ok((_, Some(from))) = &received {
+            self.heard(*from, now);
+        }
         received
+    }
+
+    fn heard(&mut self, from: SockaddrIn, now: Instant) {
+        match &self.client {
+            Some((client, since)) if *client == from => self.is_lone = now - *since >= LONE,
+            _ => (self.client, self.is_lone) = (Some((from, now)), false),
+        }
     }
 }
 
@@ -208,20 +256,28 @@ fn receive(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::LogIndex;
+    use std::collections::VecDeque;
+    use std::net::SocketAddrV4;
     use std::sync::Arc;
     use std::thread::JoinHandle;
 
-    /// A reception whose turn is taken, and a thread that stands by for it.
+    /// A reception whose turn is taken, and a thread that stands by for its number.
     fn one_stands_by() -> (Arc<Reception>, Turn, JoinHandle<Option<u64>>) {
         let reception = Arc::new(Reception::default());
-        let turn = reception.stand_by().unwrap();
+        let turn = first_turn(&reception);
         assert!(reception.begin(&turn), "nobody stands by");
         assert!(!reception.begin(&turn), "one is on its way");
         assert!(reception.end(&turn));
         let other = Arc::clone(&reception);
         let standing_by = thread::spawn(move || {
             other.has_started();
-            other.stand_by().map(|turn| turn.number)
+            loop {
+                match other.stand_by()? {
+                    Duty::Receive(turn) => return Some(turn.number),
+                    Duty::Flush(flush) => assert_eq!(flush.through, LogIndex(7)),
+                }
+            }
         });
         while lock(&reception.state).standing_by == 0 {
             thread::yield_now();
@@ -229,13 +285,63 @@ mod tests {
         (reception, turn, standing_by)
     }
 
+    fn first_turn(reception: &Reception) -> Turn {
+        match reception.stand_by() {
+            Some(Duty::Receive(turn)) => turn,
+            other => panic!("no turn but {other:?}"),
+        }
+    }
+
+    fn flush() -> Flush {
+        Flush { through: LogIndex(7), needs_sync: true, parts: VecDeque::new() }
+    }
+
+    fn is_taken(reception: &Reception) -> bool {
+        lock(&reception.state).flush.is_none()
+    }
+
     #[test]
-    fn the_turn_passes_to_who_stands_by() {
-        let (reception, turn, other) = one_stands_by();
-        assert!(!reception.begin(&turn));
-        reception.pass_on(&turn);
-        assert_eq!(other.join().unwrap(), Some(2));
-        assert!(!reception.end(&turn), "it is another's turn");
+    fn who_stands_by_flushes_while_the_turn_goes_on() {
+        for is_watched in [false, true] {
+            let (reception, turn, other) = one_stands_by();
+            if is_watched {
+                assert!(!reception.begin(&turn));
+                assert!(reception.end(&turn));
+            }
+            assert!(reception.offer(&turn, flush()).is_none());
+            while !is_taken(&reception) {
+                thread::yield_now();
+            }
+            assert!(reception.end(&turn), "it is still this thread's turn");
+            reception.close();
+            assert_eq!(other.join().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_flush_comes_back_when_nobody_stands_by() {
+        let reception = Reception::default();
+        let turn = first_turn(&reception);
+        assert!(reception.offer(&turn, flush()).is_some());
+    }
+
+    #[test]
+    fn a_flush_comes_back_while_a_single_client_is_heard() {
+        let (reception, mut turn, other) = one_stands_by();
+        let (begun, one, two) = (Instant::now(), address(1), address(2));
+        turn.heard(one, begun);
+        turn.heard(one, begun + LONE);
+        assert!(reception.offer(&turn, flush()).is_some());
+        turn.heard(two, begun + LONE);
+        turn.heard(one, begun + LONE);
+        assert!(reception.offer(&turn, flush()).is_none(), "another may wait to be heard");
+        reception.close();
+        assert_eq!(other.join().unwrap(), None);
+        assert!(is_taken(&reception), "it was lost by closing");
+    }
+
+    fn address(port: u16) -> SockaddrIn {
+        SocketAddrV4::new([127, 0, 0, 1].into(), port).into()
     }
 
     #[test]
@@ -244,8 +350,31 @@ mod tests {
         assert!(!reception.begin(&turn));
         assert_eq!(other.join().unwrap(), Some(2));
         assert!(!reception.end(&turn));
-        reception.pass_on(&turn);
-        assert_eq!(lock(&reception.state).turn, Some(2), "it was not this thread's to pass on");
+    }
+
+    #[test]
+    fn who_is_stuck_in_the_first_request_loses_the_turn() {
+        let reception = Reception::default();
+        let turn = first_turn(&reception);
+        assert!(reception.begin(&turn), "nobody stands by");
+        reception.has_started();
+        assert_eq!(first_turn(&reception).number, 2);
+    }
+
+    #[test]
+    fn who_is_stuck_loses_the_turn_also_when_the_one_that_looks_was_given_a_flush() {
+        let (reception, turn, other) = one_stands_by();
+        assert!(!reception.begin(&turn));
+        while lock(&reception.state).watch != Watch::Awake {
+            thread::yield_now();
+        }
+        let mut state = lock(&reception.state);
+        state.flush = Some(flush());
+        state.is_serving = true;
+        drop(state);
+        reception.watching.notify_one();
+        assert_eq!(other.join().unwrap(), Some(2));
+        assert!(is_taken(&reception));
     }
 
     #[test]

@@ -13,9 +13,9 @@ use super::cluster::Cluster;
 use super::cluster::driver::Input;
 use super::config::ServerConfig;
 use super::core::{Action, Core, Now, Page, encode_page};
-use super::reception::{Reception, Turn};
+use super::reception::{Duty, Reception, Turn};
 use super::{Clock, Error, Store};
-use crate::engine::solo::Job;
+use crate::engine::solo::{Flush, Job};
 use crate::limits::{DATAGRAM_MAX, NAME_MAX, READ_MAX};
 use crate::protocol::inspect::ServerStatus;
 use crate::protocol::{Op, Outcome, Reason, Reply};
@@ -204,26 +204,36 @@ impl Server {
         let mut scratch = Scratch::new();
         // One byte more than a datagram may have, so that a longer one is seen to be too long.
         let mut buffer = [0; DATAGRAM_MAX + 1];
-        while let Some(turn) = self.reception.stand_by() {
-            scratch.turn = Some(turn);
-            while let Some(turn) = &mut scratch.turn {
-                let received = turn.receive(self.socket.as_raw_fd(), &mut buffer, self.spin);
-                if self.is_stopping.load(Ordering::Relaxed) {
-                    return;
+        while let Some(duty) = self.reception.stand_by() {
+            match duty {
+                Duty::Receive(turn) => {
+                    scratch.turn = Some(turn);
+                    self.take_requests(&mut scratch, &mut buffer);
                 }
-                match received {
-                    Ok((len, Some(from))) => {
-                        if self.reception.begin(turn) {
-                            self.add_receiver();
-                        }
-                        let from = SocketAddrV4::from(from).into();
-                        self.serve(from, &buffer[..len], &mut scratch);
-                        scratch.turn.take_if(|turn| !self.reception.end(turn));
+                Duty::Flush(flush) => self.go_on(Some(Job::Flush(flush)), &mut scratch),
+            }
+        }
+    }
+
+    /// Receives and serves for as long as it is this thread's turn.
+    fn take_requests(self: &Arc<Self>, scratch: &mut Scratch, buffer: &mut [u8]) {
+        while let Some(turn) = &mut scratch.turn {
+            let received = turn.receive(self.socket.as_raw_fd(), buffer, self.spin);
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            match received {
+                Ok((len, Some(from))) => {
+                    if self.reception.begin(turn) {
+                        self.add_receiver();
                     }
-                    Ok((_, None)) => {}
-                    // An earlier reply could not be delivered, or a signal came: not this request's.
-                    Err(error) => debug!(%error, "recv"),
+                    let from = SocketAddrV4::from(from).into();
+                    self.serve(from, &buffer[..len], scratch);
+                    scratch.turn.take_if(|turn| !self.reception.end(turn));
                 }
+                Ok((_, None)) => {}
+                // An earlier reply could not be delivered, or a signal came: not this request's.
+                Err(error) => debug!(%error, "recv"),
             }
         }
     }
@@ -239,10 +249,12 @@ impl Server {
         }
     }
 
-    /// Has another thread take requests while this one does what takes long.
-    fn hand_over(&self, scratch: &mut Scratch) {
-        if let Some(turn) = scratch.turn.take() {
-            self.reception.pass_on(&turn);
+    /// Has another thread do what takes long, if that lets this one take requests; gives back what
+    /// this thread is to do.
+    fn give_away(&self, flush: Flush, scratch: &Scratch) -> Option<Flush> {
+        match &scratch.turn {
+            Some(turn) if flush.needs_sync => self.reception.offer(turn, flush),
+            _ => Some(flush),
         }
     }
 
@@ -274,7 +286,11 @@ impl Server {
         scratch: &mut Scratch,
         change: impl FnOnce(&mut Core, Now, &mut Vec<Action>),
     ) {
-        let mut job = self.with_core(scratch, change);
+        let job = self.with_core(scratch, change);
+        self.go_on(job, scratch);
+    }
+
+    fn go_on(self: &Arc<Self>, mut job: Option<Job>, scratch: &mut Scratch) {
         while let Some(next) = job {
             job = match next {
                 Job::Write(mut batch) => {
@@ -284,10 +300,8 @@ impl Server {
                         core.handle_written(batch, ending, now, actions);
                     })
                 }
-                Job::Flush(mut flush) => {
-                    if flush.needs_sync {
-                        self.hand_over(scratch);
-                    }
+                Job::Flush(flush) => {
+                    let Some(mut flush) = self.give_away(flush, scratch) else { return };
                     let ending = self.store.flush(&mut flush);
                     let job = self.with_core(scratch, |core, now, actions| {
                         core.handle_flushed(flush, ending, now, actions);
