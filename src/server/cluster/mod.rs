@@ -17,7 +17,7 @@ pub mod applier;
 pub mod driver;
 mod fetch;
 pub(in crate::server) mod hear;
-mod hello;
+pub mod hello;
 pub(in crate::server) mod join;
 pub(in crate::server) mod keeper;
 pub(in crate::server) mod peers;
