@@ -4,6 +4,7 @@
 #   make bench SHORT=1     the same in about a minute, for a first look
 #   make bench-record      the same as make bench, and docs/PERFORMANCE.md gets the tables
 #   make bench ROUNDS=9 SECONDS=3 ONLY=cycle,library
+#   make bench ONLY=cluster KILLS=50
 #   make bench-peers       installs Redis, memcached, PostgreSQL, etcd and their libraries (Debian)
 #   make bench-parts       criterion benches of the parts
 #   make instructions      the path of a request, counted in instructions, against its budget
@@ -19,13 +20,14 @@ ROUNDS ?=
 SECONDS ?=
 ONLY ?=
 SHORT ?=
+KILLS ?=
 RECORD ?=
 
 .PHONY: bench bench-record bench-peers bench-parts bench-tools bench-release instructions instructions-update
 
 bench: bench-release bench-tools ## measure against echo, Redis, PostgreSQL, …
 	$(PYTHON) tools/bench --out $(BENCH_OUT) $(if $(SHORT),--short) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY)) $(if $(RECORD),--record $(RECORD))
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(KILLS),--kills $(KILLS)) $(if $(ONLY),--only $(ONLY)) $(if $(RECORD),--record $(RECORD))
 
 bench-record: ## measure everything and write the tables into docs/PERFORMANCE.md
 	$(MAKE) bench RECORD=docs/PERFORMANCE.md
@@ -38,7 +40,7 @@ bench-release:
 bench-tools:
 	@mkdir -p $(BENCH_OUT)/bin
 	$(CC) $(BENCH_CFLAGS) -o $(BENCH_OUT)/bin/echo benches/peers/echo.c
-	@for peer in udp disk memcached etcd; do \
+	@for peer in udp tcp disk memcached etcd; do \
 		$(CC) $(BENCH_CFLAGS) -o $(BENCH_OUT)/bin/$$peer benches/peers/load.c benches/peers/$$peer.c || exit 1; \
 	done
 	@for pair in redis:hiredis postgres:libpq; do \

@@ -72,6 +72,9 @@ enum Work {
     Refused,
     /// Renewals of the lease by the first client; those of the others are refused from memory
     Renew,
+    /// A session is opened and closed: two requests that a cluster replicates, and of which those of
+    /// several clients do not wait for each other
+    Session,
 }
 
 /// What one client has measured, in nanoseconds.
@@ -110,8 +113,8 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     for number in 0..shared.args.clients {
         let connection =
             server.connect(Purpose::Work).with_context(|| format!("client {number} of bench"))?;
-        let shared = Arc::clone(&shared);
-        clients.push(thread::spawn(move || work(&shared, connection, number)));
+        let (shared, servers) = (Arc::clone(&shared), server.address().to_owned());
+        clients.push(thread::spawn(move || work(&shared, &servers, connection, number)));
     }
     shared.start.wait();
     thread::sleep(shared.args.warm_up);
@@ -154,7 +157,12 @@ fn watch(shared: &Shared, begun: Instant) {
 }
 
 /// The life of one client.
-fn work(shared: &Shared, mut connection: Connection, number: usize) -> Result<Measured, Error> {
+fn work(
+    shared: &Shared,
+    servers: &str,
+    mut connection: Connection,
+    number: usize,
+) -> Result<Measured, Error> {
     let args = &shared.args;
     let data = vec![b'x'; args.size];
     let mut random = args.seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -179,6 +187,7 @@ fn work(shared: &Shared, mut connection: Connection, number: usize) -> Result<Me
             Work::Section => section(args, &mut connection, &data, &mut random, kept),
             Work::Refused => small(kept, || connection.append("file_0", &data)),
             Work::Renew => small(kept, || connection.renew()),
+            Work::Session => small(kept, || Connection::connect(servers)?.close()),
         };
         if let Err(error) = result {
             shared.is_over.store(true, Ordering::SeqCst);

@@ -3,8 +3,8 @@
     python3 tools/bench [--short] [--rounds N] [--seconds S] [--only PART,…] [--record FILE]
 
 Parts: cycle (all systems, 1 and 16 clients), scaling (cycles by number of clients), requests
-(request rate against the echo server), large (1 MiB sections), crowd, idle, start, recovery,
-library. Results go to build/bench: bench.json, latency.svg, throughput.svg, table.md.
+(request rate against the echo server), cluster (three servers, and three of etcd), large (1 MiB
+sections), crowd, idle, start, recovery, library. Results go to build/bench: bench.json, latency.svg, throughput.svg, table.md.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 
+import clusters
 import goals
 import loads
 import procs
@@ -27,7 +28,8 @@ import single
 from loads import Load, Results, baton, peer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-PARTS = ["cycle", "scaling", "requests", "large", "crowd", "idle", "start", "recovery", "library"]
+PARTS = ["cycle", "scaling", "requests", "cluster", "large", "crowd", "idle", "start", "recovery",
+         "library"]  # fmt: skip
 MIB = 1 << 20
 
 
@@ -36,7 +38,7 @@ class Paths:
 
     def __init__(self, out: pathlib.Path):
         self.root, self.out = ROOT, out
-        self.release = ROOT / "target" / "release"
+        self.release = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
         self.tools = out / "bin"
         out.mkdir(parents=True, exist_ok=True)
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="scratch-", dir=scratch_parent(out)))
@@ -59,7 +61,7 @@ class Bench:
     def __init__(self, paths: Paths, options: argparse.Namespace, stack: contextlib.ExitStack):
         self.paths, self.options, self.stack = paths, options, stack
         self.settings: dict[str, str] = {}
-        self.results, self.by_clients = Results(), Results()
+        self.results, self.by_clients, self.clusters = Results(), Results(), Results()
         self.single: dict[str, dict] = {}
         self.echo = [self.begin(f"echo, {n} threads", procs.echo, n) for n in (1, 4)]
         self.os = self.begin("baton os", procs.batond, "os")
@@ -132,6 +134,25 @@ class Bench:
             loads_[:2] = self.bare("bare trip", "trip", (16, 64))
         self.run_rounds(loads_, self.results)
 
+    def part_cluster(self) -> None:
+        """Only while this part runs there are these servers."""
+        kept, self.stack = self.stack, contextlib.ExitStack()
+        with self.stack:
+            ours = self.begin("baton, 3 servers", clusters.Baton)
+            etcd = self.begin("etcd, 3 members", clusters.Etcd)
+            disk = ["--path", str(self.paths.scratch)]
+            self.run_rounds([
+                *self.bare("bare trip", "trip", (1,)),
+                Load("bare TCP trip", peer(self.paths, "tcp", 0, "", "--size", "100"), (1,)),
+                Load("write + fdatasync", peer(self.paths, "disk", 0, "", *disk), (1, 3)),
+                Load("baton, 3 servers", baton(self.paths, ours), (1, 16, 64)),
+                Load("baton, 3 servers, sessions",
+                     baton(self.paths, ours, "--work", "session"), (64,)),
+                *([Load("etcd, 3 members", at_leader(self.paths, etcd))] if etcd else []),
+            ], self.clusters)  # fmt: skip
+            self.single["failover"] = single.failover(self.options.kills, ours, etcd)
+        self.stack = kept
+
     def part_large(self) -> None:
         size = ["--size", str(MIB)]
         self.run_rounds([
@@ -163,11 +184,19 @@ def redis(paths: Paths, port: int):
     return lambda clients, seconds: (contended if clients > 1 else alone)(clients, seconds)
 
 
+def at_leader(paths: Paths, etcd: clusters.Etcd):
+    """At the member that leads, where etcd is fastest."""
+    return lambda clients, seconds: peer(paths, "etcd", etcd.ports[etcd.leader()], "")(
+        clients, seconds
+    )
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="about a minute, for a first look")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of one measurement")
+    parser.add_argument("--kills", type=int, help="of each cluster's leader")
     parser.add_argument("--only", type=lambda text: text.split(","), default=PARTS)
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "bench")
     parser.add_argument("--record", type=pathlib.Path, help="write the tables into this document")
@@ -175,6 +204,7 @@ def options() -> argparse.Namespace:
     if unknown := set(found.only) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     found.rounds = found.rounds or (3 if found.short else 9)
+    found.kills = found.kills or (2 if found.short else 20)
     found.seconds = found.seconds or (0.3 if found.short else 1.5)
     return found
 
@@ -193,11 +223,12 @@ def main() -> int:
                 getattr(bench, f"part_{part}")()
     finally:
         shutil.rmtree(paths.scratch, ignore_errors=True)
-    met = goals.goals(bench.results, bench.single)
+    met = goals.goals(bench.results, bench.clusters, bench.single)
     text = "\n\n".join([
         report.conditions(chosen.rounds, chosen.seconds, load_before),
         report.goals_table(met),
         report.systems_table(bench.results, (1, 16)),
+        report.systems_table(bench.clusters, (1, 16, 64)),
     ])  # fmt: skip
     document = {
         "conditions": report.conditions(chosen.rounds, chosen.seconds, load_before),
@@ -205,6 +236,7 @@ def main() -> int:
         "goals": [asdict(goal) for goal in met],
         "rounds": bench.results.rounds,
         "by_clients": bench.by_clients.rounds,
+        "clusters": bench.clusters.rounds,
         "single": bench.single,
     }
     report.write_files(chosen.out, document, bench.results, bench.by_clients)

@@ -16,8 +16,11 @@ class Goal:
     is_met: bool | None  # None: not measured
 
 
-def goals(results: Results, single: dict) -> list[Goal]:
-    return [*of_cycle(results), *of_contention(results), *of_requests(results), *of_single(single)]
+def goals(results: Results, clusters: Results, single: dict) -> list[Goal]:
+    return [
+        *of_cycle(results), *of_contention(results), *of_requests(results),
+        *of_cluster(clusters, single.get("failover", {})), *of_single(single),
+    ]  # fmt: skip
 
 
 def of_cycle(results: Results) -> list[Goal]:
@@ -67,6 +70,33 @@ def of_requests(results: Results) -> list[Goal]:
     found.append(at_least("1 MiB append: rate / plain acknowledged windows",
                           ratio(window, append), 0.5))  # fmt: skip
     return found
+
+
+def of_cluster(clusters: Results, failover: dict) -> list[Goal]:
+    one, many = Values(clusters, 1), Values(clusters, 64)
+    trips = one.least("bare trip (1 thread)", "bare trip (4 threads)", p50)
+    parts = zip(trips, one("bare TCP trip", p50), one("write + fdatasync", p50))
+    allowed = [3 * sum(part) for part in parts]
+    cycle = one("baton, 3 servers", p50)
+    # Acquire, append and release are one command each, as are opening and closing a session.
+    sections = many("baton, 3 servers", lambda result: 3 * rate(result))
+    sessions = many("baton, 3 servers, sessions", lambda result: 2 * rate(result))
+    ours, etcd = failover.get("baton_ms", []), failover.get("etcd_ms", [])
+    kills = len(ours)
+    return [
+        at_most("3 servers, 1 client: p50 / 3 × (trip + peer trip + sync)",
+                ratio(cycle, allowed), 1),
+        at_least("3 servers, 1 client: etcd's p50 / p50",
+                 ratio(one("etcd, 3 members", p50), cycle), 4),
+        at_least("3 servers, 64 clients, sessions: replicated requests/s", sessions, 20_000,
+                 "{:,.0f}"),
+        at_least("3 servers, 64 clients, one lock: replicated requests/s", sections, 20_000,
+                 "{:,.0f}"),
+        at_most(f"leader killed, median of {kills}: ms", ours, 500, "{:.0f}"),
+        at_most(f"leader killed, worst of {kills}: ms", [max(ours)] if ours else [], 1_000,
+                "{:.0f}"),
+        at_least("leader killed: etcd's time / time", ratio(etcd, ours), 3),
+    ]  # fmt: skip
 
 
 def of_single(single: dict) -> list[Goal]:

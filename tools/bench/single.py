@@ -1,4 +1,5 @@
-"""What is measured once and by itself: memory, wake-ups, start, recovery, the library."""
+"""What is measured once and by itself: the end of a leader, memory, wake-ups, start, recovery, the
+library."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import clusters
 import loads
 import procs
 
@@ -42,6 +44,20 @@ def crowd(paths, seconds: int, many: int) -> dict:
         "handover_share": waiting["per_second"] / max(few["per_second"], 1e-9),
         "runs": found,
     }
+
+
+def failover(kills: int, ours: clusters.Cluster, etcd: clusters.Cluster | None) -> dict:
+    """Leaders are killed, in turns; how long a client waits for the next, in milliseconds."""
+    found: dict[str, list[float]] = {"baton_ms": [], "etcd_ms": []}
+    for kill in range(kills):
+        # Not always at the same moment of a beat.
+        load_seconds = 0.2 + 0.013 * (kill % 10)
+        for name, cluster in (("baton_ms", ours), ("etcd_ms", etcd)):
+            if cluster:
+                loads.tell(f"[{kill + 1}/{kills}] the leader is killed: {cluster.settings}")
+                found[name].append(clusters.failover(cluster, load_seconds))
+    loads.tell("")
+    return found
 
 
 def idle(paths, seconds: float) -> dict:
