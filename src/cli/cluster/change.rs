@@ -123,9 +123,12 @@ fn progress(view: &View, reform: &Reform, state: &State) -> String {
              --join …, so that it is reached at {addr}"
         ),
         (_, State::Refused(reason)) => format!("waiting: {}", reason.text()),
-        (Reform::Add { server, .. }, State::Asked) => {
+        (Reform::Add { server, addr }, State::Asked) => {
             match view.member(*server).and_then(|member| member.heard_ms_ago) {
-                None => format!("server {server} is let in, and takes over state and files"),
+                None => format!(
+                    "server {server} is let in, and takes over state and files; the others try \
+                     to reach it at {addr}"
+                ),
                 Some(_) => match view.log_behind(*server) {
                     Some(behind) => format!("server {server} catches up: {behind} entries behind"),
                     None => format!("server {server} catches up"),
