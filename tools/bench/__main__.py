@@ -228,7 +228,7 @@ def main() -> int:
         report.conditions(chosen.rounds, chosen.seconds, load_before),
         report.goals_table(met),
         report.systems_table(bench.results, (1, 16)),
-        report.systems_table(bench.clusters, (1, 16, 64)),
+        report.systems_table(bench.clusters, (1, 3, 16, 64)),
     ])  # fmt: skip
     document = {
         "conditions": report.conditions(chosen.rounds, chosen.seconds, load_before),
