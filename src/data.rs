@@ -206,8 +206,8 @@ pub struct Restore<'a, D: Disk> {
 
 impl<D: Disk> Restore<'_, D> {
     /// Appends to what is published.
-    pub fn publish(&mut self, file: FileId, bytes: &[u8]) -> io::Result<()> {
-        self.data.file(file)?;
+    pub fn publish(&mut self, file: FileId, bytes: &[u8]) -> Result<(), Error> {
+        self.data.file(file).map_err(Error::io(&self.data.path(file.0 as usize), "find"))?;
         if file != self.file || self.bytes.len() + bytes.len() > RESTORED_AT_ONCE {
             self.write()?;
             self.file = file;
@@ -219,7 +219,7 @@ impl<D: Disk> Restore<'_, D> {
 
     /// Writes what is left, and cuts from the files what is not published.
     pub fn finish(mut self) -> Result<(), Error> {
-        self.write().map_err(Error::io(&self.data.path(self.file.0 as usize), "write"))?;
+        self.write()?;
         for (id, (file, &size)) in self.data.files.iter().zip(&self.sizes).enumerate() {
             if file.size() > size {
                 file.file.set_size(size).map_err(Error::io(&self.data.path(id), "cut"))?;
@@ -230,12 +230,15 @@ impl<D: Disk> Restore<'_, D> {
         Ok(())
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        if !self.bytes.is_empty() {
+    fn write(&mut self) -> Result<(), Error> {
+        let write = || {
             let file = self.data.file(self.file)?;
             let start = self.sizes[self.file.0 as usize] - self.bytes.len() as u64;
             file.is_changed.store(true, Ordering::Relaxed);
-            file.file.write_at(&self.bytes, start)?;
+            file.file.write_at(&self.bytes, start)
+        };
+        if !self.bytes.is_empty() {
+            write().map_err(Error::io(&self.data.path(self.file.0 as usize), "write"))?;
             self.bytes.clear();
         }
         Ok(())

@@ -50,6 +50,7 @@ pub enum Ask {
         file: FileId,
         total: u32,
         offset: u32,
+        #[serde(with = "super::bytes")]
         data: Vec<u8>,
     },
     Release,

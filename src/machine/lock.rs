@@ -3,7 +3,9 @@
 use crate::mutant;
 use crate::types::{Attempt, FencingToken, FileId, Millis, SessionId, Ticket};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Up to this many waiters ahead the position is counted; behind them it is an upper bound that
 /// still counts those who have left, so that asking costs the same however long the queue is.
@@ -47,6 +49,7 @@ pub struct Section {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     pub file: FileId,
+    #[serde(with = "super::bytes")]
     pub data: Vec<u8>,
 }
 
@@ -163,20 +166,23 @@ impl Section {
         if piece.offset == 0 {
             self.open = None;
             if piece.data.len() == piece.total as usize {
-                self.join(piece.file, piece.data);
+                self.join(piece.file, piece.data.into());
                 return;
             }
         }
         let open = self.open.get_or_insert_with(|| OpenAppend {
             attempt: piece.attempt,
             total: piece.total,
-            part: Part { file: piece.file, data: Vec::new() },
+            part: Part {
+                file: piece.file,
+                data: Vec::with_capacity(RESERVED_MAX.min(piece.total as usize)),
+            },
         });
         open.part.data.extend_from_slice(piece.data);
         if open.part.data.len() == open.total as usize
             && let Some(open) = self.open.take()
         {
-            self.join(open.part.file, &open.part.data);
+            self.join(open.part.file, open.part.data.into());
         }
     }
 
@@ -187,10 +193,17 @@ impl Section {
         whole.chain(half.map(|open| open.part)).collect()
     }
 
-    fn join(&mut self, file: FileId, data: &[u8]) {
-        if !data.is_empty() {
-            self.bytes += data.len() as u64;
-            self.parts.entry(file).or_default().extend_from_slice(data);
+    fn join(&mut self, file: FileId, data: Cow<'_, [u8]>) {
+        if data.is_empty() {
+            return;
+        }
+        self.bytes += data.len() as u64;
+        match self.parts.entry(file) {
+            Entry::Vacant(part) => _ = part.insert(data.into_owned()),
+            Entry::Occupied(part) => part.into_mut().extend_from_slice(&data),
         }
     }
 }
+
+/// Room made at once for an append in pieces: what its first piece announces may never come.
+const RESERVED_MAX: usize = 4 << 20;

@@ -8,11 +8,12 @@
 //! ```
 
 pub mod member;
+mod replay;
 
 use crate::data::{self, DataFiles};
 use crate::disk::{Disk, RealDisk};
-use crate::engine::solo::{self, Ending, Flush};
-use crate::machine::{Effect, Machine};
+use crate::engine::solo::{Ending, Flush};
+use crate::machine::Machine;
 use crate::mutant;
 use crate::server::meter::{Histogram, SharedHistogram};
 use crate::types::{FileId, LogIndex};
@@ -155,19 +156,8 @@ impl<D: Disk> Store<D> {
         let sizes = if mutant::is("files_not_cut") { data.sizes() } else { state.sizes };
         let mut restore = data.restore(sizes)?;
         let mut machine = state.machine;
-        let mut effects = Vec::new();
-        let (writer, found) = wal::recover(&disk, &private, options, after, &mut |_, payload| {
-            machine.apply(&solo::decode(payload)?, &mut effects);
-            for effect in effects.drain(..) {
-                if let Effect::Publish(parts) = effect {
-                    for part in parts {
-                        restore.publish(part.file, &part.data).map_err(|error| {
-                            format!("cannot write {}: {error}", part.file.name())
-                        })?;
-                    }
-                }
-            }
-            Ok(())
+        let (writer, found) = replay::replay(&mut machine, &mut restore, |visit| {
+            wal::recover(&disk, &private, options, after, visit)
         })?;
         restore.finish()?;
         if let Some(torn) = &found.torn {

@@ -127,11 +127,10 @@ pub(super) fn seal(mut records: &mut [u8], synced: LogIndex, salt: u64) {
 
 /// CRC-32C over the salt and the entry without the four bytes of the checksum.
 fn checksum(record: &[u8], salt: u64) -> u32 {
-    let seed = crc32c::crc32c(&salt.to_le_bytes());
-    crc32c::crc32c_append(
-        crc32c::crc32c_append(seed, &record[..CHECKSUM.start]),
-        &record[CHECKSUM.end..],
-    )
+    let mut head = [0; 8 + CHECKSUM.start];
+    head[..8].copy_from_slice(&salt.to_le_bytes());
+    head[8..].copy_from_slice(&record[..CHECKSUM.start]);
+    crc32c::crc32c_append(crc32c::crc32c(&head), &record[CHECKSUM.end..])
 }
 
 const CHECKSUM: std::ops::Range<usize> = 4..8;

@@ -1,0 +1,208 @@
+//! Recovers the state from the entries of the log: one thread reads, checks and decodes them,
+//! another applies them, which takes about as long.
+//!
+//! What the disk is asked for, and in which order, does not depend on how fast either of them is.
+
+use super::OpenError;
+use crate::data::{self, Restore};
+use crate::disk::Disk;
+use crate::engine::solo;
+use crate::machine::{Command, Effect, Machine, Part};
+use crate::wal::{self, Visit};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread::{self, Scope};
+
+/// Entries that are passed on at once. A shorter log does not need a second thread.
+const BATCH: usize = 1024;
+
+/// Applies what `read` hands out, and publishes what follows from it.
+pub(super) fn replay<D: Disk, T>(
+    machine: &mut Machine,
+    restore: &mut Restore<'_, D>,
+    read: impl FnOnce(&mut Visit<'_>) -> Result<T, wal::Error>,
+) -> Result<T, OpenError> {
+    thread::scope(|scope| {
+        let mut applier = Applier { machine: Some(machine), beside: None };
+        let mut batch = Vec::new();
+        let found = read(&mut |_, payload| {
+            batch.push(solo::decode(payload)?);
+            if batch.len() < BATCH {
+                return Ok(());
+            }
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+            let parts = applier.pass_on(scope, full)?;
+            publish(restore, parts).map_err(|error| error.to_string())
+        })?;
+        publish(restore, applier.finish(batch))?;
+        Ok(found)
+    })
+}
+
+fn publish<D: Disk>(restore: &mut Restore<'_, D>, parts: Vec<Part>) -> Result<(), data::Error> {
+    parts.into_iter().try_for_each(|part| restore.publish(part.file, &part.data))
+}
+
+/// Applies batches: in this thread while there is only one, in another one from then on.
+struct Applier<'a> {
+    machine: Option<&'a mut Machine>,
+    beside: Option<Beside>,
+}
+
+struct Beside {
+    batches: SyncSender<Vec<Command>>,
+    published: Receiver<Vec<Part>>,
+}
+
+impl<'a> Applier<'a> {
+    /// Has a batch applied while the next one is gathered; returns what the one before publishes.
+    fn pass_on<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, 'a>,
+        batch: Vec<Command>,
+    ) -> Result<Vec<Part>, String>
+    where
+        'a: 'scope,
+    {
+        if let Some(machine) = self.machine.take() {
+            let (batches, taken) = sync_channel(1);
+            let (publish, published) = channel();
+            thread::Builder::new()
+                .name("replay".into())
+                .spawn_scoped(scope, move || {
+                    // Where nobody wants to know any more, the start has failed.
+                    taken.iter().try_for_each(|batch| publish.send(apply(machine, batch)))
+                })
+                .map_err(|error| format!("cannot start a thread: {error}"))?;
+            self.beside = Some(Beside { batches, published });
+            return self.send(batch).map(|()| Vec::new());
+        }
+        self.send(batch)?;
+        let published = self.beside.as_ref().and_then(|beside| beside.published.recv().ok());
+        published.ok_or_else(|| STOPPED.into())
+    }
+
+    fn send(&self, batch: Vec<Command>) -> Result<(), String> {
+        let beside = self.beside.as_ref().ok_or(STOPPED)?;
+        beside.batches.send(batch).map_err(|_| STOPPED.into())
+    }
+
+    /// Applies the last batch; returns what has not been published.
+    fn finish(self, batch: Vec<Command>) -> Vec<Part> {
+        match (self.machine, self.beside) {
+            (Some(machine), _) => apply(machine, batch),
+            (None, Some(Beside { batches, published })) => {
+                // Whether it got there is seen by whoever joins the thread.
+                let _ = batches.send(batch);
+                drop(batches);
+                published.iter().flatten().collect()
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+/// What to publish, in order.
+fn apply(machine: &mut Machine, batch: Vec<Command>) -> Vec<Part> {
+    let mut effects = Vec::new();
+    let mut published = Vec::new();
+    for command in batch {
+        machine.apply(&command, &mut effects);
+        for effect in effects.drain(..) {
+            if let Effect::Publish(parts) = effect {
+                published.extend(parts);
+            }
+        }
+    }
+    published
+}
+
+/// It has panicked, which the end of the scope passes on.
+const STOPPED: &str = "whoever applies the entries has stopped";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DataFiles;
+    use crate::disk::RealDisk;
+    use crate::machine::{Ask, Change};
+    use crate::protocol::ClientInfo;
+    use crate::types::{Attempt, FencingToken, FileId, LockId, LogIndex};
+    use crate::types::{Millis, RequestNumber, SessionId};
+
+    /// Entries of as many sections, each with its number in it.
+    fn sections(count: usize) -> Vec<Change> {
+        let mut changes = vec![
+            Change::Boot { epoch: 0, files: 1 },
+            Change::Register { nonce: 1, attempt: Attempt(1), client: ClientInfo::default() },
+        ];
+        for section in 1..=count as u64 {
+            let data = format!("{section}\n").into_bytes();
+            let stage = Ask::Stage { file: FileId(0), total: data.len() as u32, offset: 0, data };
+            for ask in [Ask::Acquire { try_only: false }, stage, Ask::Release] {
+                let is_held = !matches!(ask, Ask::Acquire { .. });
+                changes.push(Change::Request {
+                    session: SessionId(1),
+                    number: RequestNumber(changes.len() as u64),
+                    attempt: Attempt(changes.len() as u32),
+                    lock: LockId(0),
+                    token: FencingToken(if is_held { section } else { 0 }),
+                    ask,
+                });
+            }
+        }
+        changes
+    }
+
+    fn replayed(count: usize) {
+        let changes = sections(count).into_iter();
+        let commands: Vec<Command> =
+            changes.map(|change| Command { now_ms: Millis(7), skip: Vec::new(), change }).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let files = DataFiles::open(&RealDisk, dir.path(), 1).unwrap();
+        let mut restore = files.restore(vec![0]).unwrap();
+        let mut machine = Machine::default();
+        let read = |visit: &mut Visit<'_>| {
+            for (index, command) in (1..).zip(&commands) {
+                visit(LogIndex(index), &postcard::to_stdvec(command).unwrap()).unwrap();
+            }
+            Ok(())
+        };
+        replay(&mut machine, &mut restore, read).unwrap();
+        restore.finish().unwrap();
+        let mut alone = Machine::default();
+        apply(&mut alone, commands);
+        assert_eq!(machine, alone);
+        let expected: String = (1..=count).map(|section| format!("{section}\n")).collect();
+        assert_eq!(std::fs::read_to_string(dir.path().join("file_0")).unwrap(), expected);
+    }
+
+    #[test]
+    fn short_and_long_logs_give_the_state_that_was_there() {
+        // 3 entries a section and 2 before them: less than a batch, one, some, and a part.
+        for count in [0, 5, 341, 1_000, 2_047] {
+            replayed(count);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_ends_it_also_beside_the_other_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = DataFiles::open(&RealDisk, dir.path(), 1).unwrap();
+        let mut restore = files.restore(vec![0]).unwrap();
+        let boot = Change::Boot { epoch: 0, files: 1 };
+        let boot = Command { now_ms: Millis(7), skip: Vec::new(), change: boot };
+        let payload = postcard::to_stdvec(&boot).unwrap();
+        let mut visited = 0;
+        let ended = replay(&mut Machine::default(), &mut restore, |visit| {
+            for index in 1..=3 * BATCH as u64 {
+                visit(LogIndex(index), &payload).unwrap();
+                visited = index;
+            }
+            let why = visit(LogIndex(visited + 1), b"\xff\xff").unwrap_err();
+            let file = dir.path().to_owned();
+            Err::<(), _>(wal::Error::Entry { file, offset: 0, index: LogIndex(visited + 1), why })
+        });
+        assert!(matches!(ended, Err(OpenError::Wal(wal::Error::Entry { .. }))));
+        assert_eq!(visited, 3 * BATCH as u64);
+    }
+}
