@@ -127,6 +127,11 @@ mod once_failed {
     }
 
     #[test]
+    fn disk_that_failed_as_the_faults_ended_is_found_by_whoever_restarts_the_server() {
+        super::are_good(&[201040453, 201884929]);
+    }
+
+    #[test]
     fn called_waiter_that_asks_was_heard_in_time() {
         are_good(&[7_300_020, 7_300_272]);
     }

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::context::{Context, Event};
 use super::ledger::Ledger;
 use super::plan::Plan;
-use super::server::{Server, client_at};
+use super::server::{Crash, Server, client_at};
 use super::story::{Story, What};
 use crate::proxy::random::Random;
 use crate::wire;
@@ -126,6 +126,10 @@ impl World {
             return Err("the run does not come to an end".into());
         }
         self.step(event)?;
+        // A job that was under way when the faults ended may have failed.
+        if self.context.is_ending && self.server.has_failed() {
+            self.server.crash(Crash::Kill, &mut self.context);
+        }
         self.check_lease()
     }
 
