@@ -165,7 +165,11 @@ impl Machine {
                 }
                 Answer::Disconnected
             }
-            Ask::Revoke { token, reason } => self.revoke(turn, *token, reason, effects),
+            Ask::Revoke { token, reason } => {
+                // A power loss must not give the lock back to whom an operator was told has lost it.
+                is_stable = true;
+                self.revoke(turn, *token, reason, effects)
+            }
         };
         if let Some(session) = self.sessions.get_mut(&turn.session) {
             session.last = number;

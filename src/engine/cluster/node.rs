@@ -243,6 +243,11 @@ impl Node {
         let metadata = snapshot.mut_metadata();
         (metadata.index, metadata.term) = (checkpoint.index, checkpoint.term);
         metadata.set_conf_state(checkpoint.members.to_conf());
+        self.offer_taken(snapshot);
+    }
+
+    /// The same of a state that was taken over from another member and is durable here.
+    pub fn offer_taken(&mut self, snapshot: Snapshot) {
         self.raw.mut_store().set_snapshot(snapshot);
     }
 

@@ -212,11 +212,15 @@ impl Driver {
 
     /// The state is kept: the library goes on from it.
     fn take_over(&mut self, message: Message, now: Millis, orders: &mut Vec<Order>) {
-        let index = message.get_snapshot().get_metadata().index;
+        let snapshot = message.get_snapshot().clone();
+        let index = snapshot.get_metadata().index;
         if let Err(why) = self.node.handle_message(message, now) {
             warn!(%why, "the state that was taken over came too late");
         }
         self.node.poll(&mut self.out);
+        // Should this member lead before its next checkpoint, others may lack the same entries.
+        self.node.offer_taken(snapshot);
+        orders.extend(self.node.log().offered().map(|state| Order::Offer(state.into())));
         self.node.handle_applied(index);
         self.is_taking_over = false;
         orders.push(Order::Follow(self.node.members().clone()));

@@ -825,6 +825,19 @@ fn a_revocation_is_executed_once_and_tells_the_holder() {
     assert_eq!(stage.core.machine().history().counts()[RecordKind::Revoked as usize], 1);
 }
 
+#[test]
+fn a_revocation_is_told_when_no_power_loss_can_give_the_lock_back() {
+    let mut stage = Stage::new();
+    let (mut c1, mut operator) = (stage.client(1), stage.client(2));
+    stage.ask(&mut c1, WAIT);
+    stage.deliver(&operator, Op::Revoke { token: c1.token, reason: "stuck" });
+    stage.write(Ending::Done);
+    assert!(stage.heard(&mut operator).is_empty());
+    let flush = stage.flush_job();
+    stage.end_flush(flush, Ending::Done);
+    assert_eq!(stage.heard(&mut operator), [DONE]);
+}
+
 fn limited(limits: Limits) -> Stage {
     let mut stage = Stage::new();
     let settings = Settings { limits, ..stage.core.settings };

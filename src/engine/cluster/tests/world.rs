@@ -337,10 +337,12 @@ impl World {
                 self.taken_over += 1;
             }
             let index = message.snapshot.as_ref().map(|one| one.get_metadata().index);
+            let snapshot = message.get_snapshot().clone();
             process.node.handle_message(message, local).unwrap();
             let mut out = Output::default();
             process.node.poll(&mut out);
             if let Some(index) = index {
+                process.node.offer_taken(snapshot);
                 process.node.handle_applied(index);
             }
             self.take(to, out);
