@@ -26,6 +26,17 @@ fn nothing_goes_wrong_in_the_first_seeds() {
     (0..40).for_each(is_good);
 }
 
+/// Some seeds of clusters; `make sim-cluster` runs as many as you like.
+#[test]
+fn nothing_goes_wrong_in_the_first_seeds_of_clusters() {
+    for (servers, seeds) in [(1, 10), (3, 12), (5, 4)] {
+        for seed in 0..seeds {
+            let report = sim::run(Options { seed, servers, calls: 100, ..Options::default() });
+            assert_eq!(report.failure, None, "replay: baton sim --servers {servers} --seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn every_story_has_its_one_ending_whatever_the_seed() {
     for tale in sim::TALES {
@@ -145,6 +156,8 @@ fn a_seed_is_the_same_run_in_every_process() {
         assert!(story == trace(&["--seed", seed]), "seed {seed} has two stories");
     }
     assert!(trace(&["--seed", "3"]) != trace(&["--seed", "4"]));
+    let cluster = ["--servers", "3", "--seed", "5", "--calls", "60"];
+    assert!(trace(&cluster) == trace(&cluster));
     let told = ["--story", "duplicates", "--seed", "7"];
     assert!(trace(&told) == trace(&told));
 }

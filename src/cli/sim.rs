@@ -24,6 +24,9 @@ pub struct SimArgs {
     /// Run seeds for this many seconds instead
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     seconds: Option<u64>,
+    /// Simulate a cluster of this many servers instead of one server that is in none
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    servers: usize,
     /// Cut a run off after this many steps
     #[arg(long, value_name = "M", default_value_t = u64::MAX, hide_default_value = true)]
     steps: u64,
@@ -80,7 +83,13 @@ pub fn run(args: SimArgs) -> anyhow::Result<()> {
         let seed = first.wrapping_add(seeds);
         seeds += 1;
         let is_told = args.trace || args.svg.is_some();
-        let report = run_one(Options { seed, calls: args.calls, steps: args.steps, is_told });
+        let report = run_one(Options {
+            seed,
+            servers: args.servers,
+            calls: args.calls,
+            steps: args.steps,
+            is_told,
+        });
         if args.trace {
             print!("{}", report.story.to_json());
         }
@@ -139,7 +148,11 @@ fn explain(report: &Report) {
     eprintln!("seed {seed}, step {}: {why}", report.steps);
     let told = sim::run(Options { is_told: true, ..shortest });
     let calls = if calls == sim::CALLS { String::new() } else { format!(" --calls {calls}") };
-    eprintln!("  replay: baton sim --seed {seed}{calls} --steps {} --trace", told.steps);
+    let servers = match shortest.servers {
+        0 => String::new(),
+        servers => format!(" --servers {servers}"),
+    };
+    eprintln!("  replay: baton sim{servers} --seed {seed}{calls} --steps {} --trace", told.steps);
     if report.options.is_told {
         return;
     }

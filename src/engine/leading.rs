@@ -7,6 +7,7 @@
 
 use super::solo::{Marks, encode};
 use crate::machine::Command;
+use crate::mutant;
 use crate::types::{LogIndex, Millis};
 
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Leading {
 
     /// Whether this is the only leader now.
     pub fn is_trusted(&self, now: Millis) -> bool {
-        now < self.trusted_until
+        now < self.trusted_until || mutant::is("serves_untrusted")
     }
 
     pub fn handle_trusted(&mut self, until: Millis) {
@@ -75,6 +76,9 @@ impl Leading {
         let mut bytes = Vec::with_capacity(128);
         encode(command, &mut bytes);
         self.proposals.push(bytes);
+        if mutant::is("ack_before_quorum") {
+            self.marks = Marks { written: self.last, stable: self.last, published: self.last };
+        }
         self.last
     }
 
@@ -97,6 +101,12 @@ impl Leading {
         assert!(through <= self.last, "{through} committed of {}", self.last);
         self.marks.written = self.marks.written.max(through);
         self.marks.stable = self.marks.written;
+    }
+
+    /// For a planted bug: takes everything for committed.
+    #[cfg(feature = "mutants")]
+    pub fn handle_all(&mut self) {
+        self.handle_published(self.last.0 - self.base.0);
     }
 
     /// This many of them are applied, and what they publish is in this member's data files.

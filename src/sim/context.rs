@@ -1,6 +1,7 @@
 //! What all parts of a simulated world share: virtual time, what is to come, chance, the network,
 //! the story.
 
+use super::cluster::MemberStep;
 use super::network::{Direction, Network};
 use super::plan::Plan;
 use super::story::{Story, What, short};
@@ -34,6 +35,8 @@ pub struct Context {
     pub crowded: Crowded,
     /// When the server started last.
     pub started_at: u64,
+    /// The servers that clients know.
+    pub servers: usize,
     /// A client has just been told of its grant.
     pub told_grant: Option<(usize, u64)>,
 }
@@ -49,10 +52,12 @@ pub struct Crowded {
 pub enum Event {
     /// A datagram arrives.
     ToServer {
+        server: usize,
         from: SocketAddrV4,
         bytes: Vec<u8>,
     },
     ToClient {
+        server: usize,
         to: SocketAddrV4,
         bytes: Vec<u8>,
     },
@@ -111,6 +116,12 @@ pub enum Event {
     Weather,
     /// Nothing; a story waits for it.
     Pause,
+    /// A step of a server of a cluster, in this life of its.
+    Member {
+        server: usize,
+        life: u64,
+        step: MemberStep,
+    },
     /// The end of waiting for something that has to have happened by now.
     Deadline {
         number: u32,
@@ -139,6 +150,7 @@ impl Context {
             full: Vec::new(),
             crowded: Crowded::default(),
             started_at: 0,
+            servers: 1,
             told_grant: None,
         }
     }
@@ -156,11 +168,19 @@ impl Context {
         Some(event)
     }
 
-    /// Sends a datagram of or to a client, whose address is `peer`.
-    pub fn send(&mut self, client: usize, way: Direction, peer: SocketAddrV4, bytes: Vec<u8>) {
-        let arrives = self.network.fate(client, way, self.now, &mut self.random);
+    /// Sends a datagram between a client, whose address is `peer`, and a server.
+    pub fn send(
+        &mut self,
+        (client, server): (usize, usize),
+        way: Direction,
+        peer: SocketAddrV4,
+        bytes: Vec<u8>,
+    ) {
+        let between = (client, server);
+        let arrives = self.network.fate(between, way, self.now, &mut self.random);
         self.story.tell(self.now, || What::Sent {
             client,
+            server,
             direction: way,
             message: describe(way, &bytes),
             arrives: arrives.iter().flatten().copied().collect(),
@@ -168,8 +188,8 @@ impl Context {
         let mut deliver = |at: Option<u64>, bytes: Vec<u8>| {
             if let Some(at) = at {
                 let event = match way {
-                    Direction::ToServer => Event::ToServer { from: peer, bytes },
-                    Direction::ToClient => Event::ToClient { to: peer, bytes },
+                    Direction::ToServer => Event::ToServer { server, from: peer, bytes },
+                    Direction::ToClient => Event::ToClient { server, to: peer, bytes },
                 };
                 self.at(at, event);
             }

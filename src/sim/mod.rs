@@ -15,6 +15,7 @@
 //! `plan` draws what a seed is about, `context` has time and events, `world` runs them.
 
 mod client;
+mod cluster;
 mod context;
 mod history;
 mod ledger;
@@ -39,6 +40,7 @@ pub use stories::{TALES, Tale};
 pub use story::{Note, Story, What};
 pub use svg::draw;
 
+use context::Context;
 use stage::Stage;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -48,6 +50,8 @@ use world::World;
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     pub seed: u64,
+    /// Members of the cluster; 0: one server that is in none.
+    pub servers: usize,
     /// Calls that programs make before they come to their end.
     pub calls: u64,
     /// The run is cut off after this many steps.
@@ -59,7 +63,7 @@ pub struct Options {
 impl Default for Options {
     /// A standard run of seed 0.
     fn default() -> Self {
-        Options { seed: 0, calls: CALLS, steps: u64::MAX, is_told: false }
+        Options { seed: 0, servers: 0, calls: CALLS, steps: u64::MAX, is_told: false }
     }
 }
 
@@ -83,9 +87,15 @@ pub struct Report {
 
 /// Runs one seed.
 pub fn run(options: Options) -> Report {
+    let Options { seed, servers, calls, steps, is_told } = options;
+    if servers > 0 {
+        let mut world = cluster::World::new(seed, servers, calls, Story::new(is_told));
+        let result = catch_unwind(AssertUnwindSafe(|| world.run(steps)));
+        return report(options, &mut world.context, world.steps, result);
+    }
     let mut world = World::new(options.seed, options.calls, Story::new(options.is_told));
     let result = catch_unwind(AssertUnwindSafe(|| world.run(options.steps)));
-    report(options, world, result)
+    report(options, &mut world.context, world.steps, result)
 }
 
 /// Plays a story with one seed.
@@ -95,12 +105,13 @@ pub fn play(tale: &Tale, options: Options) -> Report {
         (tale.play)(&mut stage)?;
         stage.close()
     }));
-    report(options, stage.world, result)
+    report(options, &mut stage.world.context, stage.world.steps, result)
 }
 
 fn report(
     options: Options,
-    mut world: World,
+    context: &mut Context,
+    steps: u64,
     result: thread::Result<Result<(), String>>,
 ) -> Report {
     let failure = match result {
@@ -109,11 +120,11 @@ fn report(
     };
     Report {
         options,
-        steps: world.steps,
-        calls: world.context.calls,
-        passed_us: world.context.now,
+        steps,
+        calls: context.calls,
+        passed_us: context.now,
         failure,
-        story: std::mem::take(&mut world.context.story),
+        story: std::mem::take(&mut context.story),
     }
 }
 

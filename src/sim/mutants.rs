@@ -8,6 +8,8 @@ pub struct Mutant {
     pub what: &'static str,
     /// Seeds within which it is found.
     pub seeds: u64,
+    /// Of clusters of this many servers; 0: of servers that are in none.
+    pub servers: usize,
 }
 
 /// All of them.
@@ -76,10 +78,27 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("cancel_same_number", "a cancel has the number of what it cancels", 300),
     mutant("early_forgotten", "pieces that come early stay in memory for ever", 2000),
     mutant("history_forgets", "an expiry is not recorded", 100),
+    member("ack_before_quorum", "a leader answers before a quorum has it", 100),
+    member("serves_untrusted", "a leader answers that may have been replaced", 300),
+    member("leader_trusted_long", "a leader takes itself for the only one too long", 300),
+    member("faithless", "a member that hears a leader helps to elect another", 1000),
+    member("retired_serves", "a leader that hands over goes on to answer", 300),
+    member("deposed_answers", "a deposed leader answers what was not committed", 300),
+    member("promise_unsaved", "votes and entries are promised before they are synced", 300),
+    member("vote_forgotten", "a vote is forgotten at a restart", 2000),
+    member("conflict_kept", "entries that were replaced come back at a restart", 1000),
+    member("journal_cut_early", "a checkpoint takes entries away that it does not cover", 300),
+    member("state_not_kept", "another's state counts before it is on disk", 1000),
+    member("begins_unpublished", "a new leader answers before its files are up to date", 1000),
 ];
 
 const fn mutant(name: &'static str, what: &'static str, seeds: u64) -> Mutant {
-    Mutant { name, what, seeds }
+    Mutant { name, what, seeds, servers: 0 }
+}
+
+/// A bug of a cluster's member.
+const fn member(name: &'static str, what: &'static str, seeds: u64) -> Mutant {
+    Mutant { name, what, seeds, servers: 3 }
 }
 
 /// Plants a bug; says by which of its seeds, counted from `first`, it is found, and as what. A seed
@@ -89,7 +108,12 @@ pub fn hunt(mutant: &Mutant, first: u64) -> Option<(u64, String)> {
     let run = |name, n| {
         crate::mutant::plant(name);
         let seed = first.wrapping_add(n);
-        let failure = super::run(super::Options { seed, ..super::Options::default() }).failure;
+        let failure = super::run(super::Options {
+            seed,
+            servers: mutant.servers,
+            ..super::Options::default()
+        })
+        .failure;
         crate::mutant::plant("");
         failure
     };

@@ -20,6 +20,8 @@ pub struct Network {
     jitter_us: u64,
     /// Until when each client's datagrams are lost, by direction.
     cuts: Vec<[u64; 2]>,
+    /// Until when each server is out of the clients' reach.
+    hidden: Vec<u64>,
     /// What stories do with datagrams to come.
     orders: Vec<Order>,
 }
@@ -80,10 +82,17 @@ impl Network {
         }
     }
 
+    /// Keeps all clients from a server.
+    pub fn hide(&mut self, server: usize, until: u64) {
+        let servers = self.hidden.len().max(server + 1);
+        self.hidden.resize(servers, 0);
+        self.hidden[server] = until;
+    }
+
     /// When the datagram arrives, and when its duplicate does.
     pub fn fate(
         &mut self,
-        client: usize,
+        (client, server): (usize, usize),
         direction: Direction,
         now: u64,
         random: &mut Random,
@@ -100,7 +109,8 @@ impl Network {
             Some(Treatment::Delay(at)) => return [Some(at), None],
             _ => {}
         }
-        if self.cuts.get(client).is_some_and(|cuts| cuts[way] > now) {
+        let is_hidden = self.hidden.get(server).is_some_and(|until| *until > now);
+        if is_hidden || self.cuts.get(client).is_some_and(|cuts| cuts[way] > now) {
             return [None, None];
         }
         let once = |is_lost: bool, random: &mut Random| {

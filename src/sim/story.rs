@@ -18,9 +18,9 @@ pub enum What {
     /// The parameters of the run.
     Plan(String),
     /// A datagram was sent; `arrives` is empty when it is lost.
-    Sent { client: usize, direction: Direction, message: String, arrives: Vec<u64> },
+    Sent { client: usize, server: usize, direction: Direction, message: String, arrives: Vec<u64> },
     /// A datagram found nobody at home.
-    Unheard { client: usize, direction: Direction },
+    Unheard { client: usize, server: usize, direction: Direction },
     /// A program called its library.
     Called { client: usize, call: String },
     /// The call ended.
@@ -33,6 +33,10 @@ pub enum What {
     Client { client: usize, what: &'static str },
     /// Something happened to the server.
     Server(String),
+    /// Something happened to a server of a cluster.
+    Member { server: usize, what: String },
+    /// One server of a cluster tells another; `arrives` is None when it is lost.
+    Told { from: usize, to: usize, message: &'static str, arrives: Option<u64> },
     /// A step of the disk.
     Disk(String),
     /// The weather and the like.
@@ -90,17 +94,19 @@ impl Note {
         };
         match &self.what {
             What::Plan(plan) => field("plan", &quoted(plan)),
-            What::Sent { client, direction, message, arrives } => {
+            What::Sent { client, server, direction, message, arrives } => {
                 field("event", &quoted("sent"));
                 field("client", client);
+                field("server", server);
                 field("direction", &quoted(direction.name()));
                 field("message", &quoted(message));
                 let arrives: Vec<_> = arrives.iter().map(u64::to_string).collect();
                 field("arrives", &format!("[{}]", arrives.join(",")));
             }
-            What::Unheard { client, direction } => {
+            What::Unheard { client, server, direction } => {
                 field("event", &quoted("unheard"));
                 field("client", client);
+                field("server", server);
                 field("direction", &quoted(direction.name()));
             }
             What::Called { client, call } => {
@@ -133,6 +139,20 @@ impl Note {
                 field("client", client);
             }
             What::Server(what) => field("server", &quoted(what)),
+            What::Member { server, what } => {
+                field("event", &quoted(what));
+                field("server", server);
+            }
+            What::Told { from, to, message, arrives } => {
+                field("event", &quoted("told"));
+                field("from", from);
+                field("to", to);
+                field("message", &quoted(message));
+                match arrives {
+                    Some(at) => field("arrives", at),
+                    None => field("arrives", &"null"),
+                }
+            }
             What::Disk(what) => field("disk", &quoted(what)),
             What::World(what) => field("world", &quoted(what)),
         }

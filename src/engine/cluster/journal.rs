@@ -10,6 +10,7 @@ use super::codec::{self, Input, Malformed};
 use super::log::Log;
 use super::members::Members;
 use crate::machine::Machine;
+use crate::mutant;
 use crate::types::LogIndex;
 use crate::wal::Pending;
 use raft::eraftpb::{Entry, HardState};
@@ -117,7 +118,8 @@ impl Replay {
         let (hard, entries) = decode(payload).map_err(|error| error.to_string())?;
         merge(&mut self.hard, &hard);
         for entry in entries {
-            if entry.index <= self.log.before().0 {
+            let is_there = entry.index <= self.log.last() && mutant::is("conflict_kept");
+            if entry.index <= self.log.before().0 || is_there {
                 continue;
             }
             let (index, last) = (entry.index, self.log.last());
@@ -148,6 +150,9 @@ fn merge(into: &mut HardState, newer: &HardState) {
         (into.term, into.vote) = (newer.term, newer.vote);
     } else if newer.term == into.term && newer.vote != 0 {
         into.vote = newer.vote;
+    }
+    if mutant::is("vote_forgotten") {
+        into.vote = 0;
     }
     into.commit = into.commit.max(newer.commit);
 }

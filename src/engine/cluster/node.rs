@@ -292,7 +292,7 @@ impl Node {
         let kind = message.get_msg_type();
         let is_vote = matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
         let is_transfer = *message.context == *CAMPAIGN_TRANSFER;
-        if is_vote && !is_transfer && now < self.faithful_until {
+        if is_vote && !is_transfer && now < self.faithful_until && !mutant::is("faithless") {
             return Ok(());
         }
         let is_from_leader = matches!(
@@ -427,6 +427,9 @@ impl Node {
         checkpoint.log_from = (from, log.term_of(from).unwrap_or_default());
         checkpoint.hard = (hard.term, hard.vote, hard.commit);
         let place = log.place_after(from).map_or(self.journal, |place| LogIndex(place.0 - 1));
+        if mutant::is("journal_cut_early") {
+            return self.saved;
+        }
         place.min(self.saved)
     }
 

@@ -8,6 +8,7 @@ use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::cluster::replica::Replica;
 use crate::machine::Part;
+use crate::mutant;
 use crate::server::core::Standing;
 use raft::eraftpb::Message;
 use std::collections::VecDeque;
@@ -112,6 +113,9 @@ impl Applier {
             let rest = entries.split_off(at + 1);
             self.apply_all(&entries)?;
             self.begin_to_lead(term);
+            if mutant::is("begins_unpublished") {
+                self.tasks.rotate_right(1);
+            }
             entries = rest;
         }
         self.apply_all(&entries)?;

@@ -7,6 +7,7 @@ use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, Node, Output, Role, What};
 use crate::engine::cluster::validate::Rejected;
+use crate::mutant;
 use crate::protocol::{Outcome, Reform, Reply, Status};
 use crate::server::core::Standing;
 use crate::types::{LogIndex, Millis};
@@ -144,6 +145,10 @@ impl Driver {
             Input::NotKept => orders.push(Order::Apply(Due::Free)),
             Input::Fetched(message, mut checkpoint) => {
                 let place = self.node.place_snapshot(&mut checkpoint);
+                if mutant::is("state_not_kept") {
+                    self.take_over(message, now, orders);
+                    return Ok(());
+                }
                 orders.push(Order::KeepTaken(place, checkpoint, message));
             }
             Input::NotFetched => self.is_taking_over = false,
@@ -233,7 +238,9 @@ impl Driver {
         if let Some(to) = self.node.heir(now) {
             info!(to, "handing the lead over");
             // Before the other is asked to stand: it is elected although this one is trusted.
-            self.stop_leading(orders);
+            if !mutant::is("retired_serves") {
+                self.stop_leading(orders);
+            }
             self.node.transfer(to);
         }
     }

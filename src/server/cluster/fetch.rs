@@ -22,7 +22,7 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// Brings the data files from `have` to `want`. What an earlier attempt has fetched is there still,
 /// behind the published bytes, also after a crash.
-pub fn fetch(
+pub(super) fn fetch(
     server: &Arc<Server>,
     from: u64,
     have: &[FileMark],
@@ -41,6 +41,75 @@ pub fn fetch(
     })
 }
 
+/// The way from what there is of the data files to what is wanted, piece by piece.
+pub struct Fetching {
+    have: Vec<FileMark>,
+    want: Vec<FileMark>,
+    /// The file at hand.
+    file: usize,
+    /// How far it is there, once that has been looked at.
+    mark: Option<FileMark>,
+    /// What it had behind its published bytes counts as fetched.
+    is_adopted: bool,
+    /// Bytes fetched at once.
+    piece: usize,
+}
+
+impl Fetching {
+    pub fn new(have: Vec<FileMark>, want: Vec<FileMark>, piece: usize) -> Self {
+        Fetching { have, want, file: 0, mark: None, is_adopted: false, piece }
+    }
+
+    /// The next piece to ask for: file, offset and length; none when all is as wanted. Data that is
+    /// not the same there and here is invalid.
+    pub fn next<D: Disk>(
+        &mut self,
+        data: &DataFiles<D>,
+    ) -> io::Result<Option<(FileId, u64, usize)>> {
+        while let Some(want) = self.want.get(self.file).copied() {
+            let file = FileId(self.file as u32);
+            let have = self.have.get(self.file).copied().unwrap_or_default();
+            let mark = match self.mark {
+                Some(mark) => mark,
+                None => {
+                    let mut mark = have;
+                    data.adopt(file, want.size, |bytes| mark.add(bytes))?;
+                    self.is_adopted = mark != have;
+                    *self.mark.insert(mark)
+                }
+            };
+            if mark.size < want.size {
+                let len = self.piece.min((want.size - mark.size) as usize);
+                return Ok(Some((file, mark.size, len)));
+            }
+            if mark == want {
+                (self.file, self.mark) = (self.file + 1, None);
+            } else if self.is_adopted {
+                // A power loss may have left something else where it was fetched to.
+                (self.mark, self.is_adopted) = (Some(have), false);
+                data.rewind_file(file, have.size)?;
+            } else {
+                let name = file.name();
+                let why = format!(
+                    "{name} is not the same there and here: its {} bytes do not begin alike",
+                    want.size
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The piece has come.
+    pub fn take<D: Disk>(&mut self, data: &DataFiles<D>, bytes: &[u8]) -> io::Result<()> {
+        data.publish(FileId(self.file as u32), bytes)?;
+        if let Some(mark) = &mut self.mark {
+            mark.add(bytes);
+        }
+        Ok(())
+    }
+}
+
 /// Completes each file by what it has behind its published bytes and by what `ask` brings, given
 /// file, offset and length.
 pub(super) fn complete<D: Disk>(
@@ -49,33 +118,10 @@ pub(super) fn complete<D: Disk>(
     want: &[FileMark],
     mut ask: impl FnMut(FileId, u64, usize) -> io::Result<Vec<u8>>,
 ) -> io::Result<()> {
-    for (id, want) in want.iter().enumerate() {
-        let file = FileId(id as u32);
-        let have = have.get(id).copied().unwrap_or_default();
-        let mut mark = have;
-        data.adopt(file, want.size, |bytes| mark.add(bytes))?;
-        let mut is_adopted = mark != have;
-        loop {
-            while mark.size < want.size {
-                let len = CHUNK.min((want.size - mark.size) as usize);
-                let bytes = ask(file, mark.size, len)?;
-                data.publish(file, &bytes)?;
-                mark.add(&bytes);
-            }
-            if mark == *want {
-                break;
-            }
-            if !is_adopted {
-                return Err(io::Error::other(format!(
-                    "{} is not the same there and here: its {} bytes do not begin alike",
-                    file.name(),
-                    want.size
-                )));
-            }
-            // A power loss may have left something else where it was fetched to.
-            (mark, is_adopted) = (have, false);
-            data.rewind_file(file, have.size)?;
-        }
+    let mut fetching = Fetching::new(have.to_vec(), want.to_vec(), CHUNK);
+    while let Some((file, offset, len)) = fetching.next(data)? {
+        let bytes = ask(file, offset, len)?;
+        fetching.take(data, &bytes)?;
     }
     Ok(())
 }
@@ -99,7 +145,7 @@ pub(super) fn ask(
 }
 
 /// Answers another member's questions until it has no more.
-pub fn answer(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<()> {
+pub(super) fn answer(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<()> {
     let mut question = [0; QUESTION_LEN];
     let mut data = vec![0; CHUNK];
     loop {

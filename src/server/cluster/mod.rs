@@ -15,7 +15,7 @@
 
 pub mod applier;
 pub mod driver;
-mod fetch;
+pub mod fetch;
 pub(in crate::server) mod hear;
 pub mod hello;
 pub(in crate::server) mod join;

@@ -80,7 +80,16 @@ impl Core {
                 self.elected = term;
                 None
             }
-            Standing::Deposed => Some(self.replace(Core::following(self.settings, now))),
+            Standing::Deposed => {
+                #[cfg(feature = "mutants")]
+                if crate::mutant::is("deposed_answers")
+                    && let Engine::Leading(leading) = &mut self.engine
+                {
+                    leading.handle_all();
+                    self.flush(now, actions);
+                }
+                Some(self.replace(Core::following(self.settings, now)))
+            }
             Standing::Begins { term, machine, published, files } => {
                 // It may lead no more.
                 if self.elected != term {

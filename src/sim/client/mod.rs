@@ -16,8 +16,17 @@ use crate::protocol::{ClientInfo, Outcome, Reason, Status};
 use crate::wire;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Where the server is.
-pub const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 100), 10_000);
+/// Where clients find a server.
+pub fn server_addr(server: usize) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, FIRST_SERVER + server as u8), 10_000)
+}
+
+/// Which server has this address.
+fn server_at(addr: SocketAddrV4) -> usize {
+    usize::from(addr.ip().octets()[3].saturating_sub(FIRST_SERVER))
+}
+
+const FIRST_SERVER: u8 = 100;
 
 #[derive(Debug)]
 pub struct Client {
@@ -30,7 +39,8 @@ pub struct Client {
     port: u16,
     /// Counts sessions, so that what was meant for an earlier one is recognised.
     life: u64,
-    inbox: Vec<Vec<u8>>,
+    /// Datagrams, and from which server.
+    inbox: Vec<(usize, Vec<u8>)>,
     stalled_until: u64,
     /// The timer that counts; others are stale.
     timer: u64,
@@ -196,7 +206,7 @@ impl Client {
         };
         self.nonce = context.random.next();
         self.exchange = Some(Exchange::new(Config {
-            servers: vec![SERVER],
+            servers: (0..context.servers).map(server_addr).collect(),
             timeout_us: timeout_ms * 1000,
             client: ClientInfo { pid: self.id as u32, ..ClientInfo::default() },
             nonce: self.nonce,
@@ -211,17 +221,17 @@ impl Client {
     /// A datagram arrives at the socket.
     pub fn receive(
         &mut self,
-        addr: SocketAddrV4,
+        (server, addr): (usize, SocketAddrV4),
         bytes: Vec<u8>,
         context: &mut Context,
         ledger: &mut Ledger,
     ) -> Result<(), String> {
         if addr != self.addr() || !self.is_up() {
             let (client, direction) = (self.id, Direction::ToClient);
-            context.story.tell(context.now, || What::Unheard { client, direction });
+            context.story.tell(context.now, || What::Unheard { client, server, direction });
             return Ok(());
         }
-        self.inbox.push(bytes);
+        self.inbox.push((server, bytes));
         if self.stalled_until > context.now || self.program.asked().is_none() {
             return Ok(());
         }
@@ -249,12 +259,13 @@ impl Client {
         loop {
             let Some(exchange) = &mut self.exchange else { return Ok(()) };
             let mut bytes = Vec::new();
-            while exchange.poll_transmit(clock, &mut bytes).is_some() {
+            while let Some(to) = exchange.poll_transmit(clock, &mut bytes) {
                 let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, self.id as u8 + 1), self.port);
-                context.send(self.id, Direction::ToServer, from, std::mem::take(&mut bytes));
+                let between = (self.id, server_at(to));
+                context.send(between, Direction::ToServer, from, std::mem::take(&mut bytes));
             }
-            for datagram in self.inbox.drain(..) {
-                exchange.handle_datagram(clock, SERVER, &datagram);
+            for (server, datagram) in self.inbox.drain(..) {
+                exchange.handle_datagram(clock, server_addr(server), &datagram);
             }
             if let Some(result) = exchange.poll_outcome() {
                 let data = exchange.read_data().to_vec();
@@ -264,10 +275,10 @@ impl Client {
             if let Some(result) = exchange.poll_outcome() {
                 return self.end_call(result, &[], context, ledger);
             }
-            let again = exchange.poll_transmit(clock, &mut bytes).is_some();
-            if again {
+            if let Some(to) = exchange.poll_transmit(clock, &mut bytes) {
                 let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, self.id as u8 + 1), self.port);
-                context.send(self.id, Direction::ToServer, from, std::mem::take(&mut bytes));
+                let between = (self.id, server_at(to));
+                context.send(between, Direction::ToServer, from, std::mem::take(&mut bytes));
                 continue;
             }
             // A call that has not ended has a time at which it gives up.
@@ -281,7 +292,7 @@ impl Client {
 
     /// Notes which requests the server says that it refuses because it has no room for them.
     fn note_refusals(&mut self) {
-        for datagram in &self.inbox {
+        for (_, datagram) in &self.inbox {
             let Ok(reply) = wire::decode_reply(datagram) else { continue };
             if let Outcome::Refused { status: Status::Refused, reason } = reply.outcome
                 && reason != Reason::NotHeld

@@ -121,7 +121,7 @@ impl Server {
         context.story.tell(at, || What::Server("serves".into()));
         context.at(at, Event::Tick { life, at });
         for (from, bytes) in std::mem::take(&mut self.backlog) {
-            context.at(at, Event::ToServer { from, bytes });
+            context.at(at, Event::ToServer { server: 0, from, bytes });
         }
         Ok(None)
     }

@@ -18,7 +18,7 @@ impl Server {
     pub fn receive(&mut self, from: SocketAddrV4, bytes: Vec<u8>, context: &mut Context) -> Step {
         let Some(process) = &mut self.process else {
             let (client, direction) = (client_at(from), Direction::ToServer);
-            context.story.tell(context.now, || What::Unheard { client, direction });
+            context.story.tell(context.now, || What::Unheard { client, server: 0, direction });
             return Ok(None);
         };
         if !process.is_up {
@@ -157,7 +157,7 @@ impl Server {
 fn send(to: SocketAddrV4, reply: &Reply<'_>, context: &mut Context) {
     let mut bytes = Vec::new();
     wire::encode_reply(reply, &mut bytes);
-    context.send(client_at(to), Direction::ToClient, to, bytes);
+    context.send((client_at(to), 0), Direction::ToClient, to, bytes);
 }
 
 /// The client that has this address.

@@ -134,7 +134,7 @@ impl Chart {
     fn note(&mut self, note: &Note) {
         let y = self.y(note.at);
         match &note.what {
-            What::Sent { client, direction, message, arrives } => {
+            What::Sent { client, direction, message, arrives, .. } => {
                 self.arrows(*client, *direction, message, note.at, arrives);
             }
             What::Called { client, call } => self.mark(self.x(*client), y, call, "call"),
@@ -175,7 +175,7 @@ impl Chart {
                     y + 3.0
                 );
             }
-            What::Plan(_) | What::Unheard { .. } => {}
+            What::Plan(_) | What::Unheard { .. } | What::Member { .. } | What::Told { .. } => {}
         }
     }
 

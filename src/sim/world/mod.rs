@@ -136,7 +136,7 @@ impl World {
     fn step(&mut self, event: Event) -> Verdict {
         let World { context, server, clients, ledger, .. } = self;
         let step = match event {
-            Event::ToServer { from, bytes } => {
+            Event::ToServer { from, bytes, .. } => {
                 if server.is_running() {
                     let ttl = context.plan.session_ttl_ms;
                     let client = &mut clients[client_at(from)];
@@ -149,9 +149,9 @@ impl World {
                 server.receive(from, bytes, context)
             }
             Event::Serve { life, from, bytes } => server.serve(life, from, &bytes, context),
-            Event::ToClient { to, bytes } => {
+            Event::ToClient { server, to, bytes } => {
                 let client = client_at(to);
-                clients[client].receive(to, bytes, context, ledger)?;
+                clients[client].receive((server, to), bytes, context, ledger)?;
                 return self.check_told(client);
             }
             Event::Think { client, life } => {
@@ -188,7 +188,7 @@ impl World {
                 self.weather();
                 return Ok(());
             }
-            Event::Pause => return Ok(()),
+            Event::Pause | Event::Member { .. } => return Ok(()),
             Event::Deadline { number } => return self.deadline(number),
         };
         match step? {

@@ -1,0 +1,243 @@
+//! What must hold in a cluster, at every step and in the end.
+
+use super::server::{DIR, Server};
+use super::{Stage, Verdict, World};
+use crate::engine::cluster::node::Committed;
+use crate::engine::cluster::recover::recover;
+use crate::sim::history;
+use crate::sim::ledger::Fate;
+use crate::sim::observe::{Cause, Handover};
+use crate::sim::program::Ask;
+use crate::sim::server::Crash;
+use crate::sim::story::What;
+use crate::types::FileId;
+use crate::wal;
+use std::path::Path;
+
+impl World {
+    /// A server takes this for committed: so does everybody, a quorum has it on disk, and what
+    /// follows from it is right.
+    pub(super) fn see_commit(&mut self, committed: &Committed) -> Verdict {
+        let is_new = committed.index > self.truth.index();
+        let limit = self.context.plan.section_limit;
+        let handover = self.truth.see(committed, limit, &mut self.ledger)?;
+        if is_new && self.judge.chance(0.02) {
+            self.check_quorum(committed.index, committed.term)?;
+        }
+        match handover {
+            Some(handover) => self.check_handover(&handover),
+            None => Ok(()),
+        }
+    }
+
+    /// If the power failed everywhere now, a quorum would still have this entry.
+    fn check_quorum(&mut self, index: u64, term: u64) -> Verdict {
+        let options = wal::Options { segment_max: self.context.plan.segment_max, salt: 1 };
+        let founders = super::server::founders(self.servers.len());
+        let dir = Path::new(DIR).join(crate::server::PRIVATE_DIR);
+        let mut have = 0;
+        for server in &self.servers {
+            let disk = server.disk.after_power_loss(self.judge.next());
+            let Ok(found) = recover(&disk, &dir, &options, &founders) else { continue };
+            let is_covered = found.log.before().0 >= index;
+            have += usize::from(is_covered || found.log.term_of(index) == Some(term));
+        }
+        if have > self.servers.len() / 2 {
+            return Ok(());
+        }
+        Err(format!("entry {index} is committed, but only {have} servers have it on disk"))
+    }
+
+    /// Only one server at a time answers clients.
+    pub(super) fn check_serving(&self) -> Verdict {
+        let now = self.context.now;
+        let mut serving = (0..self.servers.len()).filter(|at| self.servers[*at].is_serving(now));
+        match (serving.next(), serving.next()) {
+            (Some(one), Some(other)) => Err(format!("servers {one} and {other} serve at once")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes who leads: one server a term.
+    pub(super) fn note_role(&mut self, at: usize) {
+        let Some(process) = &self.servers[at].process else { return };
+        let role = process.driver.role();
+        if role.is_leading && self.leaders.insert(role.term, at).is_none() {
+            self.context.started_at = self.context.now;
+            let what = format!("leads in term {}", role.term);
+            self.context.story.tell(self.context.now, || What::Member { server: at, what });
+        }
+    }
+
+    fn check_handover(&mut self, handover: &Handover) -> Verdict {
+        self.tell_holder();
+        self.check_wanted(handover)?;
+        let Some((session, token)) = handover.from else { return Ok(()) };
+        let client = self.ledger.client_of(token);
+        if !handover.was_wanted && client.is_some() {
+            return Err(format!("session {session} lost the lock, but nobody waited"));
+        }
+        let Some(client) = client else { return Ok(()) };
+        if handover.cause == Cause::Time {
+            self.context.story.tell(self.context.now, || What::LeaseOver { client, token });
+        }
+        let is_its_own = handover.cause == Cause::Request(session);
+        if is_its_own && self.clients[client].may_contradict(&self.context) {
+            self.excused.insert(token);
+            return Ok(());
+        }
+        self.check_belief(token, "it was taken away")
+    }
+
+    /// Nobody is given the lock who does not want it.
+    fn check_wanted(&self, handover: &Handover) -> Verdict {
+        let session = handover.to.and_then(|(id, _)| self.truth.machine.session(id));
+        let Some(session) = session else { return Ok(()) };
+        let client = &self.clients[session.client.pid as usize];
+        let is_other = !client.is_up() || !client.program.is_connected();
+        let is_excused = client.may_contradict(&self.context) || client.nonce != session.nonce;
+        if is_other || is_excused || client.program.may_wait() {
+            return Ok(());
+        }
+        Err(format!("client {} is given the lock without asking for it", client.id))
+    }
+
+    /// A client was told something. If that it has the lock, it does; and between two calls one that
+    /// does not believe to have the lock does not have it.
+    pub(super) fn check_told(&mut self, at: usize) -> Verdict {
+        let (client, holder) = (&self.clients[at], self.truth.observer.holder());
+        if let Some((id, token)) = holder
+            && let Some(session) = self.truth.machine.session(id)
+            && session.nonce == client.nonce
+            && client.is_idle()
+            && client.program.is_connected()
+            && client.token().is_none()
+            && !client.may_contradict(&self.context)
+            && self.ledger.fate(token) != Fate::Releasing
+        {
+            return Err(format!("client {at} does not know that it holds the lock under {token}"));
+        }
+        let Some((_, token)) = self.context.told_grant.take() else { return Ok(()) };
+        match holder {
+            Some((_, held)) if held == token => Ok(()),
+            _ => self.check_belief(token, "it is told so only now, and it is not so any more"),
+        }
+    }
+
+    /// The lock is not held under this token any more: its client must not believe that it is.
+    fn check_belief(&self, token: u64, why: &str) -> Verdict {
+        let Some(client) = self.ledger.client_of(token) else { return Ok(()) };
+        let client = &self.clients[client];
+        let is_giving_back = matches!(client.program.asked(), Some(Ask::Abort | Ask::Close))
+            || self.ledger.fate(token) != Fate::Open
+            || self.excused.contains(&token);
+        // By so much the servers' clocks may be fast.
+        let slack = self.context.plan.lease_ms * self.limits.drift_ppm / 1_000 + 1_000;
+        let until = client.believes_until(token);
+        if is_giving_back || until <= self.context.now + slack {
+            return Ok(());
+        }
+        let (id, left) = (client.id, until - self.context.now);
+        Err(format!("client {id} believes to hold the lock for {left} us under {token}, but {why}"))
+    }
+
+    fn tell_holder(&mut self) {
+        let machine = &self.truth.machine;
+        let holder = machine.lock().holder.as_ref();
+        let client = holder.and_then(|holder| machine.session(holder.session));
+        let what = What::Holder {
+            client: client.map(|session| session.client.pid as usize),
+            token: holder.map_or(0, |holder| holder.token.0),
+            waiters: machine.lock().waiters().count(),
+        };
+        self.context.story.tell(self.context.now, || what);
+    }
+
+    /// The data files of a server hold what is committed, as far as they go.
+    pub(super) fn check_files(&self, at: usize) -> Verdict {
+        let Some(process) = &self.servers[at].process else { return Ok(()) };
+        for (id, truth) in self.truth.files().iter().enumerate() {
+            let file = FileId(id as u32);
+            let size = process.store.read(file, 0, &mut []).map_or(0, |(_, size)| size);
+            let mut bytes = vec![0; size as usize];
+            process.store.read(file, 0, &mut bytes).map_err(|error| error.to_string())?;
+            if !truth.starts_with(&bytes) {
+                let at_most = truth.len();
+                return Err(format!(
+                    "server {at} has {size} bytes in file_{id} that are not the {at_most} committed"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody has gone, or nothing is under way: all servers are the same, and nothing is lost
+    /// even if the power fails everywhere.
+    pub(super) fn finish(&mut self) -> Verdict {
+        self.stage = Stage::Over;
+        self.check_same()?;
+        let machine = &self.truth.machine;
+        if self.expects_nothing {
+            let (sessions, lock) = (machine.sessions().count(), machine.lock());
+            if sessions > 0 || lock.holder.is_some() || lock.is_waited_for() {
+                return Err(format!("in the end there are {sessions} sessions, and {lock:?}"));
+            }
+            for server in &self.servers {
+                let remembered = server.process.as_ref().map_or(0, |one| one.core.remembered());
+                if remembered > 0 {
+                    return Err(format!("in the end {remembered} things are remembered of nobody"));
+                }
+            }
+        }
+        history::check(machine.history(), &self.ledger.published())?;
+        self.ledger.close()?;
+        for at in 0..self.servers.len() {
+            self.crash(at, Crash::Power)?;
+        }
+        let until = self.context.now + RESTART_US;
+        while self.context.now < until {
+            self.advance()?;
+        }
+        self.check_same()
+    }
+
+    fn check_same(&mut self) -> Verdict {
+        for (at, server) in self.servers.iter().enumerate() {
+            let process = server.process.as_ref().ok_or(format!("server {at} is not there"))?;
+            let replica = process.applier.replica();
+            if replica.index != self.truth.index() || replica.machine != self.truth.machine {
+                let (index, truth) = (replica.index, self.truth.index());
+                return Err(format!(
+                    "server {at} is at entry {index} of {truth}, or in another state: {}",
+                    server.describe()
+                ));
+            }
+            for (id, truth) in self.truth.files().iter().enumerate() {
+                let file = FileId(id as u32);
+                let size = process.store.read(file, 0, &mut []).map_or(0, |(_, size)| size);
+                if size != truth.len() as u64 {
+                    return Err(format!("server {at} has {size} bytes in file_{id}, not all"));
+                }
+            }
+            self.check_files(at)?;
+        }
+        Ok(())
+    }
+}
+
+impl Server {
+    pub fn describe(&self) -> String {
+        let Some(process) = &self.process else { return "down".into() };
+        let log = &process.driver.node().raw().raft.raft_log;
+        format!(
+            "{:?} committed {} applied {} of {}",
+            process.driver.role(),
+            log.committed,
+            process.applier.replica().index,
+            process.driver.node().log().last()
+        )
+    }
+}
+
+/// By then all servers run again and know all.
+const RESTART_US: u64 = 8_000_000;

@@ -1,0 +1,36 @@
+//! What a seed decides about a cluster besides what it decides about every system.
+
+use crate::proxy::random::Random;
+use crate::sim::plan::Plan;
+
+/// How much the servers keep, and how bad their clocks and connections are.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of applied entries kept for members that lag.
+    pub tail_bytes: usize,
+    /// Bytes applied from one checkpoint to the next.
+    pub checkpoint_bytes: u64,
+    pub drift_ppm: u64,
+    /// Messages between servers are lost, doubled and overtake each other.
+    pub is_harsh: bool,
+}
+
+pub fn draw(random: &mut Random, more: &mut Random) -> (Plan, Limits) {
+    let mut plan = Plan::new(random, more);
+    // What only a server of its own is tried with.
+    plan.limits = Default::default();
+    (plan.cancels, plan.faults.read_errors) = (false, false);
+    plan.lease_ms = random.between(200, 2_000);
+    plan.session_ttl_ms = random.between(5_000, 20_000);
+    // A member syncs always; clocks of the wall do not matter for it.
+    plan.syncs = true;
+    plan.faults.clock_jumps = false;
+    let is_small = random.chance(0.6);
+    let limits = Limits {
+        tail_bytes: if is_small { random.between(500, 4_000) as usize } else { 1 << 20 },
+        checkpoint_bytes: if is_small { random.between(1_000, 10_000) } else { 100_000 },
+        drift_ppm: if plan.is_calm() || random.chance(0.7) { 100 } else { 30_000 },
+        is_harsh: !plan.is_calm() && random.chance(0.25),
+    };
+    (plan, limits)
+}
