@@ -151,9 +151,6 @@ fn merge(into: &mut HardState, newer: &HardState) {
     } else if newer.term == into.term && newer.vote != 0 {
         into.vote = newer.vote;
     }
-    if mutant::is("vote_forgotten") {
-        into.vote = 0;
-    }
     into.commit = into.commit.max(newer.commit);
 }
 

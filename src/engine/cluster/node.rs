@@ -435,7 +435,9 @@ impl Node {
 
     /// This checkpoint is durable: what it covers is forgotten.
     pub fn compact(&mut self, checkpoint: &Checkpoint) {
-        self.raw.mut_store().compact(checkpoint.log_from.0);
+        // The library goes on from what it takes for applied, which may wait for the journal yet.
+        let applied = self.raw.raft.raft_log.applied;
+        self.raw.mut_store().compact(checkpoint.log_from.0.min(applied));
     }
 
     /// How far the journal is stable.

@@ -238,9 +238,7 @@ impl Driver {
         if let Some(to) = self.node.heir(now) {
             info!(to, "handing the lead over");
             // Before the other is asked to stand: it is elected although this one is trusted.
-            if !mutant::is("retired_serves") {
-                self.stop_leading(orders);
-            }
+            self.stop_leading(orders);
             self.node.transfer(to);
         }
     }
