@@ -20,9 +20,9 @@ sim: ## run SEEDS=2000 simulated systems, from SEED or a random one
 # The seeds come from the clock: each run sees others. The first one is printed, before and after.
 sim-ci:
 	$(SIM) -- sim --seed $(if $(SEED),$(SEED),$$(date +%s)000) --seconds $(SIM_TIME)
-	$(SIM) -- sim --servers 3 $(SIM_CLUSTER) --seconds $(SIM_TIME)
-	$(SIM) -- sim --servers 5 $(SIM_CLUSTER) --seconds 15
-	$(SIM) -- sim --servers 1 $(SIM_CLUSTER) --seconds 10
+	$(SIM) -- sim --servers 3 $(SIM_CLUSTER) --seconds 20
+	$(SIM) -- sim --servers 5 $(SIM_CLUSTER) --seconds 5
+	$(SIM) -- sim --servers 1 $(SIM_CLUSTER) --seconds 5
 
 sim-cluster: ## run SEEDS=2000 simulated clusters of SERVERS=3, from SEED or a random one
 	$(SIM) -- sim --servers $(SERVERS) --calls 120 $(SIM_SEED) --seeds $(SEEDS)

@@ -138,6 +138,14 @@ mod once_failed {
     }
 
     #[test]
+    fn member_stands_for_election_before_the_journal_knows_of_a_state_that_was_taken_over() {
+        for seed in [901410, 901452] {
+            let options = super::Options { seed, servers: 3, calls: 120, ..Default::default() };
+            assert_eq!(super::sim::run(options).failure, None, "{seed}");
+        }
+    }
+
+    #[test]
     fn disk_that_failed_as_the_faults_ended_is_found_by_whoever_restarts_the_server() {
         super::are_good(&[201040453, 201884929]);
     }

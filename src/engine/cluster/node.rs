@@ -210,7 +210,9 @@ impl Node {
         self.next_tick = Millis(next.0 + self.tuning.tick_ms);
         self.ticks += 1;
         self.draw_timeout();
-        self.raw.tick();
+        if !self.is_settling() {
+            self.raw.tick();
+        }
         let is_beat = self.ticks.is_multiple_of(self.tuning.heartbeat_ticks as u64);
         if is_beat && self.role().is_leading {
             self.ask_for_trust(now);
@@ -290,6 +292,9 @@ impl Node {
         validate(&self.raw, &message)?;
         self.note_heard(message.from, now);
         let kind = message.get_msg_type();
+        if kind == MessageType::MsgTimeoutNow && self.is_settling() {
+            return Ok(());
+        }
         let is_vote = matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
         let is_transfer = *message.context == *CAMPAIGN_TRANSFER;
         if is_vote && !is_transfer && now < self.faithful_until && !mutant::is("faithless") {
@@ -345,6 +350,12 @@ impl Node {
             let term = self.raw.raft.term;
             self.raw.raft.become_follower(term, raft::INVALID_ID);
         }
+    }
+
+    /// A state was taken over, and the journal does not say so yet. Until then the library looks for
+    /// the entries before it when it is to stand for election.
+    fn is_settling(&self) -> bool {
+        self.log().before().0 > self.raw.raft.raft_log.applied
     }
 
     /// Messages to this member are not getting through.
