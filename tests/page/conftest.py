@@ -108,7 +108,9 @@ def browser() -> Iterator[Browser]:
 class Watched:
     """A page, and all that must not happen on it."""
 
-    def __init__(self, context: BrowserContext, url: str) -> None:
+    def __init__(self, context: BrowserContext, server: Server) -> None:
+        self.server = server
+        url = server.url
         self.page: Page = context.new_page()
         self.wrong: list[str] = []
         self.page.set_default_timeout(PATIENCE_S * 1000)
@@ -120,8 +122,9 @@ class Watched:
 
     def _hear(self, message: object) -> None:
         kind, text = message.type, message.text  # type: ignore[attr-defined]
-        # That the server is gone is a test of its own.
-        if kind in ("error", "warning") and "ERR_CONNECTION_REFUSED" not in text:
+        # A server that was ended refuses or resets: what the page makes of it is a test of its own.
+        gone = self.server.process.poll() is not None and "net::ERR_" in text
+        if kind in ("error", "warning") and not gone:
             self.wrong.append(f"{kind}: {text}")
 
     def _see(self, asked: str, url: str) -> None:
@@ -148,7 +151,7 @@ def watch(browser: Browser, server: Server) -> Iterator[object]:
 
     def open_page(**how: object) -> Watched:
         context = browser.new_context(**how)  # type: ignore[arg-type]
-        watched = Watched(context, server.url)
+        watched = Watched(context, server)
         opened.append((context, watched))
         return watched
 

@@ -241,7 +241,7 @@ def test_a_cluster_shows_its_servers(tmp_path: Path, browser: Browser) -> None:
     member = Server(tmp_path, "--node", "1", "--cluster", f"1=127.0.0.1:{port}")
     try:
         context = browser.new_context()
-        page = Watched(context, member.url).page
+        page = Watched(context, member).page
         expect(page.locator("#servers")).to_contain_text("leads, shows this page")
         expect(page.locator("#servers")).to_contain_text(member.address)
         member.work("client", 2, 0.0, text="in a cluster").wait()
