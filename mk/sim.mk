@@ -3,7 +3,8 @@
 #   make sim SEEDS=10000 [SEED=first]   many seeds; without SEED from a random one, which is printed
 #   make sim-ci [SIM_TIME=40]           new seeds for that many seconds, of clusters too; part of `make test` in CI
 #   make sim-cluster SEEDS=… [SERVERS=3] the same for clusters of this many servers
-#   make sim-mutants [SEED=first]       shows that every planted bug is found
+#   make sim-mutants [SEED=first] [MUTANTS=name,name]
+#                                       shows that every planted bug is found, or these
 
 SEEDS ?= 2000
 SIM_TIME ?= 40
@@ -28,5 +29,5 @@ sim-cluster: ## run SEEDS=2000 simulated clusters of SERVERS=3, from SEED or a r
 	$(SIM) -- sim --servers $(SERVERS) --calls 120 $(SIM_SEED) --seeds $(SEEDS)
 
 sim-mutants: ## show that the simulator finds every planted bug
-	$(SIM) --features mutants --target-dir target/mutants -- sim --mutants \
+	$(SIM) --features mutants --target-dir target/mutants -- sim --mutants $(MUTANTS) \
 	    --seed $(if $(SEED),$(SEED),1)

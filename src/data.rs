@@ -139,7 +139,8 @@ impl<D: Disk> DataFiles<D> {
         let file = self.file(file)?;
         let size = file.size();
         file.is_changed.store(!mutant::is("change_not_noted"), Ordering::Release);
-        if let Err(error) = file.file.write_at(bytes, size) {
+        let at = size + u64::from(mutant::is("append_off_by_one"));
+        if let Err(error) = file.file.write_at(bytes, at) {
             if mutant::is("published_twice") {
                 file.size.store(file.file.size()?, Ordering::Release);
                 return Err(error);
@@ -221,8 +222,9 @@ impl<D: Disk> Restore<'_, D> {
     pub fn finish(mut self) -> Result<(), Error> {
         self.write()?;
         for (id, (file, &size)) in self.data.files.iter().zip(&self.sizes).enumerate() {
-            if file.size() > size {
-                file.file.set_size(size).map_err(Error::io(&self.data.path(id), "cut"))?;
+            let end = size.saturating_sub(mutant::is("file_cut_short").into());
+            if file.size() > end {
+                file.file.set_size(end).map_err(Error::io(&self.data.path(id), "cut"))?;
                 file.is_changed.store(true, Ordering::Relaxed);
             }
             file.size.store(size, Ordering::Release);

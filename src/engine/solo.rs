@@ -180,7 +180,8 @@ impl Solo {
             }
             Ending::Full => {
                 self.marks.stable = flush.through;
-                self.unflushed = Some(Flush { needs_sync: false, ..flush });
+                let again = Flush { needs_sync: false, ..flush };
+                self.unflushed = Some(again).filter(|_| !mutant::is("full_flush_dropped"));
                 self.is_full = true;
             }
             Ending::Failed => self.has_failed = true,

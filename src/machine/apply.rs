@@ -57,7 +57,9 @@ impl Machine {
         self.epoch = epoch;
         self.files = self.files.max(files);
         let first = epoch << EPOCH_SHIFT;
-        self.last_session = SessionId(self.last_session.0.max(first));
+        if !mutant::is("sessions_without_epoch") {
+            self.last_session = SessionId(self.last_session.0.max(first));
+        }
         if !mutant::is("tokens_without_epoch") {
             self.last_token = FencingToken(self.last_token.0.max(first));
         }
@@ -108,12 +110,17 @@ impl Machine {
         let is_due = number == next
             || (*ask == Ask::Cancel && number == next.next())
             || (number == session.last && mutant::is("duplicate_executed"))
+            || (number == session.last
+                && mutant::is("append_doubled")
+                && matches!(ask, Ask::Stage { .. }))
             || (number == next.next() && mutant::is("gap_accepted"));
         if !is_due || session.is_closed() {
             return;
         }
         // Whoever asks for something else has stopped waiting.
-        if !matches!(ask, Ask::Acquire { try_only: false }) && !mutant::is("waiter_kept") {
+        let is_kept =
+            mutant::is("waiter_kept") || (*ask == Ask::Cancel && mutant::is("cancel_keeps_place"));
+        if !matches!(ask, Ask::Acquire { try_only: false }) && !is_kept {
             self.leave(turn.session);
         }
         let mut is_stable = false;
@@ -140,10 +147,16 @@ impl Machine {
                         refusal
                     }
                     Some(section) => {
+                        let kept = mutant::is("aborted_goes_on").then(|| section.clone());
                         if is_stable || mutant::is("abort_publishes") {
                             effects.push(Effect::Publish(section.into_parts()));
                         }
                         self.pass_on(turn.skip, effects);
+                        if let (Some(section), Some(holder)) = (kept, &mut self.lock.holder)
+                            && !is_stable
+                        {
+                            holder.section = section;
+                        }
                         Answer::Done
                     }
                 }
@@ -167,7 +180,7 @@ impl Machine {
             }
             Ask::Revoke { token, reason } => {
                 // A power loss must not give the lock back to whom an operator was told has lost it.
-                is_stable = true;
+                is_stable = !mutant::is("revoke_not_stable");
                 self.revoke(turn, *token, reason, effects)
             }
         };
@@ -235,12 +248,16 @@ impl Machine {
         if session.ticket.is_some() {
             self.record(RecordKind::Evicted, id, FencingToken(0), 0);
         }
-        self.leave(id);
+        if !mutant::is("evicted_keeps_place") {
+            self.leave(id);
+        }
         if self.holds(id) {
             self.give_back(RecordKind::Evicted);
             self.pass_on(skip, effects);
         }
-        if let Some(session) = self.sessions.remove(&id) {
+        if let Some(session) = self.sessions.remove(&id)
+            && !mutant::is("nonce_kept")
+        {
             self.nonces.remove(&session.nonce);
         }
         effects.push(Effect::Ended { session: id });
@@ -306,7 +323,9 @@ impl Machine {
         let holder = self.lock.holder.take()?;
         // What is still in pieces is not published.
         let bytes = match kind {
-            RecordKind::Released => holder.section.whole_bytes(),
+            RecordKind::Released if !mutant::is("history_counts_half") => {
+                holder.section.whole_bytes()
+            }
             _ => holder.section.bytes(),
         };
         self.record(kind, holder.session, holder.token, bytes);
@@ -323,6 +342,11 @@ impl Machine {
         // Given back since it was admitted.
         if self.lock.holder.as_ref().is_none_or(|holder| holder.token != token) {
             return Answer::Refused(Status::Refused, Reason::NotHeld);
+        }
+        if mutant::is("revoke_publishes")
+            && let Some(holder) = &self.lock.holder
+        {
+            effects.push(Effect::Publish(holder.section.clone().into_parts()));
         }
         self.take_back(RecordKind::Revoked, Reason::Revoked, Some((turn.session, reason)));
         self.pass_on(turn.skip, effects);

@@ -74,10 +74,24 @@ pub struct Piece<'a> {
 impl Lock {
     /// Puts a session at the end of the queue.
     pub fn enqueue(&mut self, session: SessionId, now_ms: Millis) -> Ticket {
-        let ticket = self.next_ticket;
+        let is_short = mutant::is("ticket_by_length");
+        let ticket = if is_short { Ticket(self.queue.len() as u64) } else { self.next_ticket };
         self.next_ticket = Ticket(ticket.0 + 1);
         self.queue.insert(ticket, Waiter { session, since_ms: now_ms });
         ticket
+    }
+
+    /// For planted bugs: forgets what a checkpoint must not forget.
+    #[cfg(feature = "mutants")]
+    pub fn spoil(&mut self) {
+        if mutant::is("checkpoint_forgets_staged")
+            && let Some(holder) = &mut self.holder
+        {
+            holder.section = Section::default();
+        }
+        if mutant::is("checkpoint_forgets_tickets") {
+            self.next_ticket = Ticket::default();
+        }
     }
 
     /// Takes a session out of the queue, wherever it stands.
@@ -200,6 +214,9 @@ impl Section {
         self.bytes += data.len() as u64;
         match self.parts.entry(file) {
             Entry::Vacant(part) => _ = part.insert(data.into_owned()),
+            Entry::Occupied(part) if mutant::is("section_reversed") => {
+                part.into_mut().splice(..0, data.iter().copied());
+            }
             Entry::Occupied(part) => part.into_mut().extend_from_slice(&data),
         }
     }

@@ -111,6 +111,11 @@ impl Machine {
         self.sessions.iter().map(|(id, session)| (*id, session))
     }
 
+    /// How many registrations are remembered.
+    pub fn registrations(&self) -> usize {
+        self.nonces.len()
+    }
+
     /// How many sessions there are.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
@@ -128,6 +133,16 @@ impl Machine {
     /// Bytes staged and not yet published.
     pub fn staged_bytes(&self) -> u64 {
         self.lock.holder.as_ref().map_or(0, |holder| holder.section.bytes())
+    }
+
+    /// For planted bugs: forgets what a checkpoint must not forget.
+    #[cfg(feature = "mutants")]
+    pub fn spoil(&mut self) {
+        self.lock.spoil();
+        if mutant::is("checkpoint_forgets_answers") {
+            let sessions = self.sessions.values_mut();
+            sessions.for_each(|session| session.attempt = Attempt::default());
+        }
     }
 
     /// Looks at a request; `newest` is the newest call that was heard from its session and
@@ -153,9 +168,12 @@ impl Machine {
         if number <= session.last {
             // Of an append also an earlier piece: where the answers to its last pieces were lost,
             // the client repeats the first of these, and the answer to the last is for all.
-            let is_newest = number == session.last || matches!(request.op, Op::Append { .. });
+            let is_append = matches!(request.op, Op::Append { .. });
+            let is_newest = number == session.last || is_append;
             if is_newest && request.attempt == session.attempt {
-                if mutant::is("duplicate_executed") {
+                if mutant::is("duplicate_executed")
+                    || (mutant::is("append_doubled") && is_append && number == session.last)
+                {
                     return self.admit_next(request, session, section_limit);
                 }
                 return Admission::Repeat;

@@ -51,7 +51,13 @@ impl<D: Disk> Store<D> {
     pub fn go_on(&self, checkpointing: &mut Checkpointing) -> Result<bool, OpenError> {
         let through = checkpointing.through;
         checkpointing.next = match std::mem::replace(&mut checkpointing.next, Step::Remove) {
-            Step::Replay => Step::Sync(Box::new(self.state_at(through)?)),
+            Step::Replay => {
+                #[cfg_attr(not(feature = "mutants"), expect(unused_mut))]
+                let mut state = Box::new(self.state_at(through)?);
+                #[cfg(feature = "mutants")]
+                state.machine.spoil();
+                Step::Sync(state)
+            }
             Step::Sync(state) => {
                 if !mutant::is("checkpoint_before_files") {
                     self.data.sync()?;
@@ -59,7 +65,9 @@ impl<D: Disk> Store<D> {
                 Step::Record(state)
             }
             Step::Record(state) => {
-                write_state(&self.disk, &self.private, through, &state)?;
+                let is_ahead = mutant::is("checkpoint_ahead");
+                let at = if is_ahead { through.next() } else { through };
+                write_state(&self.disk, &self.private, at, &state)?;
                 self.checkpointed.fetch_max(through.0, Ordering::Relaxed);
                 Step::Remove
             }

@@ -20,6 +20,7 @@ use super::watch::{Event, Watch};
 use crate::engine::Engine;
 use crate::engine::solo::{Ending, Flush, Job, Solo};
 use crate::machine::{Admission, Change, Effect, FIRST_REQUEST, Machine};
+use crate::mutant;
 use crate::protocol::inspect::Counters;
 use crate::protocol::{Op, Outcome, Reason, Reform, Reply, Request, Status};
 use crate::types::{Attempt, FileId, LogIndex, Millis, SessionId, Stamp};
@@ -152,7 +153,9 @@ impl Core {
         let lock = self.machine.lock();
         self.watch.expect_all(ask_again_ms(lock.waiters().count()).into(), now.steady);
         if let Some(holder) = &lock.holder {
-            self.watch.begin_hold(holder.session, holder.token, now.steady);
+            let halved = self.settings.lease_ms / 2 * u64::from(mutant::is("lease_halved"));
+            let since = Millis(now.steady.0.saturating_sub(halved));
+            self.watch.begin_hold(holder.session, holder.token, since);
             if lock.is_waited_for() {
                 self.watch.watch_hold(now.steady);
             }
@@ -363,7 +366,9 @@ impl Core {
     ) {
         // It was answered without taking its number, which its client has given to another call
         // since: a late duplicate must not find, say, that there is room now.
-        if let Some((status, reason)) = self.watch.settled(request.session, request.attempt) {
+        if let Some((status, reason)) = self.watch.settled(request.session, request.attempt)
+            && !mutant::is("refusal_forgotten")
+        {
             return self.refuse(from, request, status, reason, actions);
         }
         if !self.has_room(request) {

@@ -232,6 +232,10 @@ impl<D: Disk> Store<D> {
         let Some(part) = flush.parts.front() else { return Some(Ending::Done) };
         let written = self.data.publish(part.file, &part.data);
         match ending_of("write a data file", written) {
+            Ending::Done if mutant::is("part_published") => {
+                flush.parts.clear();
+                None
+            }
             Ending::Done => flush.parts.pop_front(),
             other => return Some(other),
         };
@@ -241,7 +245,7 @@ impl<D: Disk> Store<D> {
     /// Published bytes of a file from an offset, and its published size.
     pub fn read(&self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<(usize, u64)> {
         let size = self.data.size(file);
-        Ok((self.data.read(file, offset, buf)?, size))
+        Ok((self.data.read(file, offset, buf)?, size + u64::from(mutant::is("read_past_the_end"))))
     }
 
     /// The data directory.

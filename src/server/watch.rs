@@ -138,10 +138,11 @@ impl Watch {
             }
         });
         if is_new || stamp > contact.stamp || mutant::is("duplicates_renew") {
-            contact.addr = addr;
+            contact.addr = if mutant::is("address_kept") { contact.addr } else { addr };
             contact.stamp = stamp;
             contact.heard = now;
-            if let Some(hold) = self.hold.as_mut().filter(|hold| hold.session == session) {
+            let is_its = |hold: &&mut Hold| hold.session == session || mutant::is("anyone_renews");
+            if let Some(hold) = self.hold.as_mut().filter(is_its) {
                 if !mutant::is("lease_not_renewed") {
                     // It may have been given for longer, by settings that were changed since.
                     hold.until = hold.until.max(lease_end(now, self.lease));
@@ -267,7 +268,8 @@ impl Watch {
             None => after(now, self.lease),
         };
         let reminder = Some((after(now, TURN_REPEAT_MS), TURN_REPEAT_MS));
-        self.hold = Some(Hold { session, token, until, reminder, must_ask: !is_fresh });
+        let must_ask = !is_fresh && !mutant::is("turn_not_asked");
+        self.hold = Some(Hold { session, token, until, reminder, must_ask });
         self.arm_hold();
         waits.flatten().map(|(_, since_us)| since_us)
     }

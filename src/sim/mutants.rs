@@ -77,6 +77,43 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("piece_repeated", "a client sends the wrong part of a large append", 100),
     mutant("cancel_same_number", "a cancel has the number of what it cancels", 300),
     mutant("early_forgotten", "pieces that come early stay in memory for ever", 2000),
+    mutant("revoke_publishes", "a revoked section is published", 300),
+    mutant("revoke_not_stable", "an operator is told of a revocation before it is stable", 2000),
+    mutant("limit_off_by_one", "one more session or waiter than may be", 300),
+    mutant("history_told_early", "a page of the history does not wait until it is stable", 2000),
+    mutant("file_cut_short", "recovery cuts the last byte of a file", 20),
+    mutant("append_off_by_one", "sections are written one byte too late", 20),
+    mutant("read_past_the_end", "a read says that there is a byte more", 20),
+    mutant("part_published", "a section is done when its first file is", 100),
+    mutant("part_replayed", "recovery publishes the first file of a section only", 300),
+    mutant("checkpoint_ahead", "a checkpoint says that it is of one entry more", 300),
+    mutant("checkpoint_forgets_staged", "a checkpoint leaves out what is staged", 300),
+    mutant("checkpoint_forgets_tickets", "a checkpoint leaves out which ticket is next", 300),
+    mutant("checkpoint_forgets_answers", "a checkpoint leaves out which call was answered", 300),
+    mutant("ticket_by_length", "a ticket is the length of the queue", 300),
+    mutant("section_reversed", "the appends of a section are published last first", 20),
+    mutant("append_doubled", "an append that comes again is done again", 50),
+    mutant("aborted_goes_on", "the next holder goes on with what was aborted", 50),
+    mutant("evicted_keeps_place", "a session that is lost keeps its place in the queue", 2000),
+    mutant("cancel_keeps_place", "a cancelled acquire keeps its place in the queue", 300),
+    mutant("nonce_kept", "a session that has ended stays registered", 20),
+    mutant("sessions_without_epoch", "a power loss has sessions of the same number", 2000),
+    mutant("lost_grant_told", "a grant is told that is lost already", 2000),
+    mutant("expiry_not_stable", "a power loss may take a loss back that was told", 2000),
+    mutant("refusal_forgotten", "a late copy of a refused call is done", 2000),
+    mutant("ack_before_files", "a release is answered before it is in the files", 300),
+    mutant("full_flush_dropped", "sections that found no space are forgotten", 300),
+    mutant("header_unsynced", "a new segment's header is not synced", 2000),
+    mutant("segment_name_unsynced", "a new segment's name is not synced", 2000),
+    mutant("anyone_renews", "any client's requests renew the holder's lease", 100),
+    mutant("address_kept", "a session is answered where it was first", 300),
+    mutant("turn_not_asked", "a silent waiter is granted the lock without asking", 300),
+    mutant("lease_by_wall_clock", "leases end early when the wall clock jumps", 300),
+    mutant("staged_not_counted", "what is staged does not count towards the limit", 300),
+    mutant("lost_token_used", "a client goes on under a token that it was told is lost", 2000),
+    mutant("lease_not_cleared", "a client believes in its lease after it was told better", 300),
+    mutant("timeout_is_done", "a call that timed out counts as done", 50),
+    mutant("history_counts_half", "the history counts appends that were not whole", 2000),
     mutant("history_forgets", "an expiry is not recorded", 100),
     member("ack_before_quorum", "a leader answers before a quorum has it", 100),
     member("serves_untrusted", "a leader answers that may have been replaced", 300),
@@ -87,6 +124,9 @@ pub const MUTANTS: &[Mutant] = &[
     member("conflict_kept", "entries that were replaced come back at a restart", 1000),
     member("journal_cut_early", "a checkpoint takes entries away that it does not cover", 300),
     member("state_not_kept", "another's state counts before it is on disk", 1000),
+    member("serves_before_own_term", "a leader answers before an entry of its term", 300),
+    member("trusted_handing_over", "a leader that hands over still counts as the only one", 2000),
+    member("lease_halved", "a new leader gives a holder half of its lease", 300),
     member("begins_unpublished", "a new leader answers before its files are up to date", 1000),
 ];
 
@@ -99,24 +139,31 @@ const fn member(name: &'static str, what: &'static str, seeds: u64) -> Mutant {
     Mutant { name, what, seeds, servers: 3 }
 }
 
-/// Plants a bug; says by which of its seeds, counted from `first`, it is found, and as what. A seed
-/// that fails without it finds nothing.
+/// Plants a bug; says by which of its seeds, counted from `first`, it is found, and as what; where none
+/// finds it, by which story. What fails without it finds nothing.
 #[cfg(feature = "mutants")]
-pub fn hunt(mutant: &Mutant, first: u64) -> Option<(u64, String)> {
-    let run = |name, n| {
-        crate::mutant::plant(name);
-        let seed = first.wrapping_add(n);
-        let failure = super::run(super::Options {
-            seed,
-            servers: mutant.servers,
-            ..super::Options::default()
-        })
-        .failure;
+pub fn hunt(mutant: &Mutant, first: u64) -> Option<(String, String)> {
+    use super::{Options, TALES, play, run};
+    let found = |attempt: &dyn Fn() -> super::Report| {
+        crate::mutant::plant(mutant.name);
+        let why = attempt().failure;
         crate::mutant::plant("");
-        failure
+        why.filter(|_| attempt().failure.is_none())
     };
-    (0..mutant.seeds).find_map(|n| {
-        let why = run(mutant.name, n)?;
-        run("", n).is_none().then_some((n + 1, why))
+    let options = |n| {
+        let seed = first.wrapping_add(n);
+        Options { seed, servers: mutant.servers, ..Options::default() }
+    };
+    let by_seed = (0..mutant.seeds).find_map(|n| {
+        let why = found(&|| run(options(n)))?;
+        Some((format!("seed {:4} of {:4}", n + 1, mutant.seeds), why))
+    });
+    let tales = TALES.iter().filter(|_| mutant.servers == 0);
+    let mut plays = tales.flat_map(|tale| (0..3).map(move |n| (tale, n)));
+    by_seed.or_else(|| {
+        plays.find_map(|(tale, n)| {
+            let why = found(&|| play(tale, options(n)))?;
+            Some((format!("story {}", tale.name), why))
+        })
     })
 }

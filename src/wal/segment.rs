@@ -2,6 +2,7 @@
 
 use super::{Error, VERSION};
 use crate::disk::{Disk, DiskFile};
+use crate::mutant;
 use crate::types::LogIndex;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,8 +69,12 @@ pub(super) fn create<D: Disk>(
     file.write_at(&encode_header(segment.first, salt), 0)?;
     // Before any entry follows, so that whatever stands behind a bad header is damage and not an
     // interrupted creation.
-    file.sync()?;
-    disk.sync_dir(dir)?;
+    if !mutant::is("header_unsynced") {
+        file.sync()?;
+    }
+    if !mutant::is("segment_name_unsynced") {
+        disk.sync_dir(dir)?;
+    }
     Ok(file)
 }
 

@@ -270,7 +270,8 @@ impl Exchange {
     fn launch(&mut self, kind: Kind, number: RequestNumber) {
         // A crash can take the entry by which a lock was lost, and the server believe in it again:
         // this client, which was told, never acts under it any more.
-        let token = if self.held.is_lost { FencingToken(0) } else { self.held.token };
+        let is_void = self.held.is_lost && !mutant::is("lost_token_used");
+        let token = if is_void { FencingToken(0) } else { self.held.token };
         let pieces = if let Kind::Append { pieces } = kind { pieces } else { 1 };
         self.attempt = Attempt(self.attempt.0.wrapping_add(1));
         self.flight = Some(Flight { kind, token, first: number, attempt: self.attempt });
@@ -296,6 +297,9 @@ impl Exchange {
             call.wish,
             Wish::Connect | Wish::Renew | Wish::Read { .. } | Wish::Inspect { .. }
         ) || call.step == Step::Settling;
+        if mutant::is("timeout_is_done") && !is_not_done {
+            return self.finish(Ok(Answer::Done));
+        }
         self.finish(Err(if is_not_done { Error::Unavailable } else { Error::TimedOut }));
     }
 
@@ -336,7 +340,9 @@ impl Exchange {
         self.owes_expiry |= self.held.is_staged && !mutant::is("loss_not_told");
         self.held.is_staged = false;
         self.held.is_lost = true;
-        self.lease.clear();
+        if !mutant::is("lease_not_cleared") {
+            self.lease.clear();
+        }
     }
 
     /// The server does not know the session: whatever it held is gone.

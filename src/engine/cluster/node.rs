@@ -525,7 +525,7 @@ impl Node {
     }
 
     fn trust(&mut self, context: &[u8]) {
-        if self.is_handing_over {
+        if self.is_handing_over && !mutant::is("trusted_handing_over") {
             return;
         }
         let Ok(bytes) = <[u8; 8]>::try_from(context) else { return };

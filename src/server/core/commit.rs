@@ -13,6 +13,10 @@ impl Core {
     pub(super) fn commit(&mut self, change: Change, now: Now, actions: &mut Vec<Action>) {
         let skip = self.silent_waiters(&change, now);
         let now_ms = now.unix.max(self.machine.now_ms());
+        let mut now = now;
+        if mutant::is("lease_by_wall_clock") {
+            now.steady.0 += now_ms.0 - self.machine.now_ms().0.max(1_000_000_000_000);
+        }
         let command = Command { now_ms, skip, change };
         let index = self.engine.propose(&command);
         let mut effects = std::mem::take(&mut self.effects);

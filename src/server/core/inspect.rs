@@ -6,6 +6,7 @@
 
 use super::{Action, Core, Now, direct};
 use crate::limits::READ_MAX;
+use crate::mutant;
 use crate::protocol::inspect::{HistoryPage, HolderView, LockPage, ServerStatus, WaiterView, What};
 use crate::protocol::{Outcome, Reply, Request};
 use crate::server::meter::Meter;
@@ -50,7 +51,11 @@ impl Core {
                 let page = self.lock_page(from, now);
                 actions.push(Action::Inspect { to, reply, page });
             }
-            What::History => self.held.hold(self.engine.last(), to, reply, self.history_page(from)),
+            What::History => {
+                let is_early = mutant::is("history_told_early");
+                let index = if is_early { LogIndex(0) } else { self.engine.last() };
+                self.held.hold(index, to, reply, self.history_page(from));
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::{Core, Settings};
 use crate::limits::{DISK_FLOOR_DEFAULT, SESSIONS_MAX};
+use crate::mutant;
 use crate::protocol::{Op, Reason, Request};
 
 /// What the operator lets the server take on.
@@ -44,7 +45,8 @@ impl Core {
     /// The limit that the request would go beyond, if it is one that leads to a change.
     pub(super) fn over_limit(&self, request: &Request<'_>) -> Option<Reason> {
         let limits = &self.settings.limits;
-        let is_over = |count: usize, most: u64| count as u64 >= most;
+        let one = u64::from(mutant::is("limit_off_by_one"));
+        let is_over = |count: usize, most: u64| count as u64 >= most.saturating_add(one);
         match &request.op {
             Op::Init { .. } if is_over(self.machine.session_count(), limits.sessions) => {
                 Some(Reason::TooManySessions)
@@ -57,6 +59,7 @@ impl Core {
             Op::Append { total, offset: 0, .. } => {
                 let section = self.machine.lock().holder.as_ref().map(|holder| &holder.section);
                 let staged = section.map_or(0, |section| section.whole_bytes());
+                let staged = if mutant::is("staged_not_counted") { 0 } else { staged };
                 let wanted = self.published.saturating_add(staged + u64::from(*total));
                 (wanted > limits.data).then_some(Reason::DataLimit)
             }

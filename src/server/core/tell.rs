@@ -106,7 +106,9 @@ impl Core {
             // It may be another's request that took the lock away. No power loss may bring it back
             // once its client has been told: a late copy of a release would publish what counts
             // as discarded.
-            Outcome::Refused { status: Status::LeaseExpired, .. } => (self.engine.last(), true),
+            Outcome::Refused { status: Status::LeaseExpired, .. } => {
+                (self.engine.last(), !mutant::is("expiry_not_stable"))
+            }
             Outcome::Refused { status: Status::NotHolder, .. } => (self.engine.last(), false),
             _ => (contact.touched, contact.needs_stable),
         };
@@ -126,7 +128,9 @@ impl Core {
             let lease = self.watch.lease_ms(draft.session);
             let outcome = match draft.outcome {
                 // Lost again before it could be told; the client will ask.
-                Outcome::Granted { token, .. } if self.watch.held_token() != Some(token) => {
+                Outcome::Granted { token, .. }
+                    if self.watch.held_token() != Some(token) && !mutant::is("lost_grant_told") =>
+                {
                     continue;
                 }
                 Outcome::Granted { token, .. } => Outcome::Granted { token, lease_ms: lease },
