@@ -230,7 +230,10 @@ fn describe_op(op: &Op<'_>) -> String {
         Op::Close => "close".into(),
         Op::Renew => "renew".into(),
         Op::Read { offset, .. } => format!("read {offset}"),
-        other => format!("{other:?}"),
+        Op::Revoke { token, .. } => format!("revoke {}", short(token.0)),
+        Op::Inspect { .. } => "inspect".into(),
+        Op::Cluster => "cluster".into(),
+        Op::Reform(reform) => format!("{reform:?}"),
     }
 }
 

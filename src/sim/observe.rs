@@ -29,6 +29,8 @@ pub struct Handover {
     pub from: Option<(SessionId, u64)>,
     pub to: Option<(SessionId, u64)>,
     pub cause: Cause,
+    /// An operator took it away.
+    pub is_revoked: bool,
     /// Somebody waited for it, or asked.
     pub was_wanted: bool,
     /// Waiters whose turn has passed.
@@ -101,13 +103,16 @@ impl Observer {
                 && self.holder.is_none_or(|(holder, _)| holder != **id)
         };
         let skipped = before.iter().filter(has_gone).copied().collect();
-        Ok(Some(Handover { from, to: self.holder, cause, was_wanted, skipped }))
+        Ok(Some(Handover { from, to: self.holder, cause, is_revoked: false, was_wanted, skipped }))
     }
 }
 
 impl Observer {
     /// No two sessions are one registration, and those who wait are the ones that have a ticket.
     fn check_sessions(&mut self, machine: &Machine) -> Result<(), String> {
+        if machine.registrations() != machine.session_count() {
+            return Err(format!("{} registrations", machine.registrations()));
+        }
         self.nonces.clear();
         for (id, session) in machine.sessions() {
             if self.nonces.contains(&session.nonce) {

@@ -23,6 +23,10 @@ pub struct Plan {
     pub pause_us: u64,
     /// What the server takes on.
     pub limits: Limits,
+    /// Clients look at the server as operators do, and take the lock from each other.
+    pub operators: bool,
+    /// Clients' addresses change under them, as behind a router.
+    pub moves: bool,
     /// Some waits for the lock are cancelled.
     pub cancels: bool,
     pub faults: Faults,
@@ -67,6 +71,8 @@ impl Plan {
             limits: if more.chance(0.3) { plan.draw_limits(more) } else { plan.limits },
             cancels: more.chance(0.3),
             section_limit,
+            operators: more.chance(0.3),
+            moves: more.chance(0.2),
             faults: Faults { read_errors, ..plan.faults },
             ..plan
         }
@@ -88,6 +94,8 @@ impl Plan {
             drift_ppm: if random.chance(0.2) { 200 } else { 0 },
             pause_us: if random.chance(0.3) { 200_000 } else { 20_000 },
             limits: Limits::default(),
+            operators: false,
+            moves: false,
             cancels: false,
             // Without syncs a power loss takes what was acknowledged, as it may.
             faults: Faults { power: faults.power && syncs, ..faults },
@@ -107,6 +115,8 @@ impl Plan {
             drift_ppm: 0,
             pause_us: 20_000,
             limits: Limits::default(),
+            operators: false,
+            moves: false,
             cancels: false,
             faults: Faults::default(),
         }

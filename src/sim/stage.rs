@@ -25,6 +25,8 @@ pub enum Line {
     AppendTo(&'static str),
     Release,
     Abort,
+    /// Takes the lock from this client.
+    Revoke(usize),
     Close,
 }
 
@@ -54,6 +56,8 @@ impl Stage {
     /// A client makes a call, which goes on.
     pub fn begin(&mut self, client: usize, line: Line) -> Verdict {
         let World { context, clients, ledger, .. } = &mut self.world;
+        let token = |client: usize| clients[client].token().unwrap_or_default();
+        let revoked = if let Line::Revoke(holder) = line { token(holder) } else { 0 };
         let client = &mut clients[client];
         let never = || b"never".to_vec();
         let ask = match line {
@@ -67,6 +71,7 @@ impl Stage {
             }
             Line::Release => Ask::Release,
             Line::Abort => Ask::Abort,
+            Line::Revoke(_) => Ask::Revoke { token: revoked },
             Line::Close => Ask::Close,
         };
         client.begin(ask, context, ledger)

@@ -6,7 +6,9 @@ use super::network::Direction::{ToClient, ToServer};
 use super::network::Treatment::{Delay, Lose, Repeat};
 use super::server::Crash::{Kill, Power};
 use super::stage::Ending::{Expired, NoSuchFile, NotHolder, Refused, Well, WouldBlock};
-use super::stage::Line::{Abort, Acquire, Append, AppendTo, Close, Init, Release, Try, Within};
+use super::stage::Line::{
+    Abort, Acquire, Append, AppendTo, Close, Init, Release, Revoke, Try, Within,
+};
 use super::stage::{Stage, Verdict};
 
 /// A story.
@@ -38,6 +40,7 @@ pub const TALES: &[Tale] = &[
     tale("restart-queue", "the server is killed while two wait", restart_queue),
     tale("disk-full", "the disk is full, and has room again", disk_full),
     tale("give-up", "waiting with a timeout, trying, giving back", give_up),
+    tale("revoked", "an operator takes the lock from a holder that is stuck", revoked),
     tale("told-lost", "who was told that its section is lost never finds it published", told_lost),
     tale("slow-start", "a start takes long: nobody who waits is passed over", slow_start),
 ];
@@ -318,19 +321,35 @@ fn give_up(stage: &mut Stage) -> Verdict {
     stage.has("C")
 }
 
+fn revoked(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    wait(stage, 1)?;
+    stage.call(2, Revoke(0), Well)?;
+    stage.ends(1, Acquire, Well)?;
+    stage.crash_server(Power);
+    stage.call(0, Release, Expired)?;
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    stage.has("B")
+}
+
 fn told_lost(stage: &mut Stage) -> Verdict {
     connect(stage)?;
     stage.call(0, Acquire, Well)?;
     append(stage, 0, "A")?;
     wait(stage, 1)?;
-    let now = stage.now();
-    stage.order(0, ToServer, 1, Delay(now + 9 * LEASE_MS * 1000));
-    stage.order(0, ToServer, ALL, Delay(now + 2 * LEASE_MS * 1000));
+    let leases = |tenths: u64| Delay(stage.now() + tenths * LEASE_MS * 100);
+    let (copies, last) = ([32, 40, 48].map(leases), leases(20));
+    copies.into_iter().for_each(|copy| stage.order(0, ToServer, 1, copy));
+    stage.order(0, ToServer, ALL, last);
     stage.begin(0, Release)?;
     stage.ends(1, Acquire, Well)?;
     stage.ends(0, Release, Expired)?;
     stage.crash_server(Power);
-    // Meanwhile the first copy of the release arrives.
+    // Meanwhile the first copies of the release arrive, one of them in the time that the server,
+    // should it know nothing of the loss, takes for the lease.
     stage.pass_ms(10 * LEASE_MS)?;
     stage.has("")
 }

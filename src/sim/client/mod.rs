@@ -3,6 +3,7 @@
 
 mod clock;
 mod script;
+mod standing;
 
 use super::context::{Context, Event};
 use super::ledger::Ledger;
@@ -12,8 +13,7 @@ use super::story::What;
 use crate::client::Error;
 use crate::client::call::{Answer, Patience};
 use crate::client::exchange::{Config, Exchange};
-use crate::protocol::{ClientInfo, Outcome, Reason, Status};
-use crate::wire;
+use crate::protocol::{ClientInfo, Reason};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Where clients find a server.
@@ -116,19 +116,6 @@ impl Client {
         Some(self.exchange.as_ref()?.token()?.0)
     }
 
-    /// The server has got a datagram of this client. Late ones tell it nothing.
-    pub fn was_heard(&mut self, stamp: u64, now: u64, session_ttl_ms: u64) {
-        if stamp <= self.heard_stamp {
-            return;
-        }
-        self.heard_stamp = stamp;
-        // Some tolerance for the server's own clock and for work on its way.
-        if now.saturating_sub(self.heard_at) > session_ttl_ms * 1000 * 9 / 10 {
-            self.was_silent = true;
-        }
-        self.heard_at = now;
-    }
-
     /// The next thing that the program does.
     pub fn think(
         &mut self,
@@ -154,6 +141,9 @@ impl Client {
         }
         if !ends {
             context.calls += 1;
+        }
+        if context.plan.moves && context.random.chance(0.05) {
+            self.move_on();
         }
         let clock = self.clock(context.now);
         let now = context.now;
@@ -192,12 +182,17 @@ impl Client {
         self.drive(context, ledger)
     }
 
+    /// From now on it has another port; what is on its way to the old one is lost.
+    fn move_on(&mut self) {
+        self.port = self.port.wrapping_add(1).max(40_000);
+        self.inbox.clear();
+    }
+
     /// A new session, from the old port or another.
     fn open(&mut self, context: &mut Context) {
         self.life += 1;
         if context.random.chance(0.5) {
-            self.port = self.port.wrapping_add(1).max(40_000);
-            self.inbox.clear();
+            self.move_on();
         }
         let timeout_ms = match context.random.between(0, 3) {
             _ if self.is_scripted => 30_000,
@@ -290,19 +285,6 @@ impl Client {
         }
     }
 
-    /// Notes which requests the server says that it refuses because it has no room for them.
-    fn note_refusals(&mut self) {
-        for (_, datagram) in &self.inbox {
-            let Ok(reply) = wire::decode_reply(datagram) else { continue };
-            if let Outcome::Refused { status: Status::Refused, reason } = reply.outcome
-                && reason != Reason::NotHeld
-            {
-                let at = self.to_virtual(reply.stamp.0);
-                self.refused_at = Some(self.refused_at.map_or(at, |earlier| earlier.min(at)));
-            }
-        }
-    }
-
     fn end_call(
         &mut self,
         result: Told,
@@ -330,6 +312,7 @@ impl Client {
             token: self.token(),
         };
         self.program.ended(&result, data, ledger, circumstances, now)?;
+        self.check_view()?;
         if let Ok(Answer::Granted(token)) = &result {
             context.told_grant = Some((self.id, token.0));
         }
@@ -345,26 +328,6 @@ impl Client {
         };
         context.at(now + pause, Event::Think { client: self.id, life: self.life });
         Ok(())
-    }
-
-    /// A power loss may have taken what this session was told.
-    pub fn had_power_loss(&self, context: &Context) -> bool {
-        self.power_losses < context.power_losses
-    }
-
-    fn may_be_lost(&self, context: &Context) -> bool {
-        let ttl_us = context.plan.session_ttl_ms * 1000;
-        self.was_silent
-            || self.had_power_loss(context)
-            || self.may_contradict(context)
-            || context.now.saturating_sub(self.heard_at) > ttl_us * 9 / 10
-    }
-
-    /// A late copy of a refused call may have been done.
-    pub fn may_contradict(&self, context: &Context) -> bool {
-        // That a call was refused for want of room is forgotten at a restart; a late copy of it
-        // may be done then, and contradict what the client was told.
-        self.refused_at.is_some_and(|at| at < context.started_at)
     }
 
     /// The process is stopped for a while, as by SIGSTOP.

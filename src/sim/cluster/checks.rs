@@ -48,14 +48,29 @@ impl World {
         Err(format!("entry {index} is committed, but only {have} servers have it on disk"))
     }
 
-    /// Only one server at a time answers clients.
+    /// Only one server at a time answers clients, and its files have all that is acknowledged.
     pub(super) fn check_serving(&self) -> Verdict {
         let now = self.context.now;
         let mut serving = (0..self.servers.len()).filter(|at| self.servers[*at].is_serving(now));
         match (serving.next(), serving.next()) {
             (Some(one), Some(other)) => Err(format!("servers {one} and {other} serve at once")),
-            _ => Ok(()),
+            (Some(one), None) => self.check_readable(one),
+            (None, _) => Ok(()),
         }
+    }
+
+    fn check_readable(&self, at: usize) -> Verdict {
+        let Some(process) = &self.servers[at].process else { return Ok(()) };
+        for (id, least) in self.ledger.acknowledged().enumerate() {
+            let size = process.store.read(FileId(id as u32), 0, &mut []);
+            let size = size.map_or(0, |(_, size)| size);
+            if size < least {
+                return Err(format!(
+                    "server {at} serves, and has {size} bytes in file_{id} of the {least} acknowledged"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Notes who leads: one server a term.

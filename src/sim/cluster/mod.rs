@@ -2,6 +2,7 @@
 //! last check. What is right is what [`truth`] finds from the entries that are committed.
 
 mod checks;
+mod faith;
 mod faults;
 mod network;
 mod plan;

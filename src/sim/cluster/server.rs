@@ -1,6 +1,7 @@
 //! A server of a cluster: the real [`Driver`], [`Applier`], [`Core`] and [`Store`] on a disk in
 //! memory. Here it starts and ends; `threads` has what its threads do, step by step.
 
+use super::faith::Faith;
 use super::{MemberStep, World};
 use crate::disk::mem::{Fault, MemDisk};
 use crate::engine::cluster::members::Members;
@@ -40,6 +41,7 @@ pub struct Process {
     pub inbox: Vec<Input>,
     pub orders: VecDeque<Order>,
     pub round_at: u64,
+    pub faith: Faith,
     /// Of the thread that keeps the journal.
     pub journal: VecDeque<Batch>,
     pub is_saving: bool,
@@ -140,6 +142,7 @@ impl World {
             inbox: Vec::new(),
             orders: VecDeque::new(),
             round_at: u64::MAX,
+            faith: Faith::default(),
             journal: VecDeque::new(),
             is_saving: false,
             is_applying: false,

@@ -139,6 +139,10 @@ impl World {
         if process.orders.is_empty() {
             let mut orders = Vec::new();
             for input in std::mem::take(&mut process.inbox) {
+                if let Input::Message(message) = &input {
+                    let term = process.driver.node().role().term;
+                    process.faith.hear(message, term, now);
+                }
                 process.driver.take(input, now, &mut orders)?;
             }
             if process.driver.is_leading()
@@ -180,7 +184,12 @@ impl World {
 
     fn follow(&mut self, at: usize, order: Order) -> Verdict {
         match order {
-            Order::Send(message) => self.post(at, &message),
+            Order::Send(message) => {
+                if let Some(process) = self.process(at) {
+                    process.faith.send(&message)?;
+                }
+                self.post(at, &message);
+            }
             Order::Save(batch) => {
                 let Some(process) = self.process(at) else { return Ok(()) };
                 process.journal.push_back(batch);

@@ -3,9 +3,12 @@
 //! whatever stands in a file tells where it comes from.
 
 mod content;
+mod files;
+mod operators;
 
 use super::linear::{self, Operation, What};
-use content::parse;
+use files::File;
+use operators::Operators;
 use std::collections::BTreeMap;
 
 /// All sections of a run by token, and the files as they have been seen.
@@ -14,6 +17,8 @@ pub struct Ledger {
     sections: BTreeMap<u64, Section>,
     files: Vec<File>,
     lock: Vec<Operation>,
+    /// What the server and its operators know of the lock.
+    operators: Operators,
     /// What stories call their appends.
     letters: BTreeMap<(u64, u64), char>,
     /// At each power loss: the newest token, and the one that survived.
@@ -58,16 +63,6 @@ pub enum Fate {
     Releasing,
     Published,
     Discarded,
-}
-
-/// A data file as `cat` shows it.
-#[derive(Debug, Default)]
-struct File {
-    bytes: Vec<u8>,
-    newest: (u64, u64),
-    /// Where each section stands.
-    places: BTreeMap<u64, (u64, u64)>,
-    reads: Vec<Operation>,
 }
 
 type Verdict = Result<(), String>;
@@ -187,9 +182,16 @@ impl Ledger {
         if section.fate == Fate::Discarded {
             return Err(format!("a release did well under the discarded token {token}"));
         }
+        if self.operators.has_revoked(token) {
+            return Err(format!("a release did well under the revoked token {token}"));
+        }
         section.fate = Fate::Published;
         let invoked = section.release_called.unwrap_or(invoked);
         section.released = Some((invoked, now));
+        for file in &mut self.files {
+            let end = file.places.get(&token).map_or(0, |place| place.1);
+            file.acknowledged = file.acknowledged.max(end);
+        }
         let client = section.client;
         let is_missing = |append: &&Append| append.told == Told::Done && !append.is_published;
         if let Some(missing) = section.appends.iter().find(is_missing) {
@@ -199,81 +201,6 @@ impl Ledger {
             ));
         }
         self.note_lock(client, What::Release(token), invoked, now);
-        Ok(())
-    }
-
-    /// A read was answered.
-    pub fn has_read(
-        &mut self,
-        client: usize,
-        file: usize,
-        offset: u64,
-        data: &[u8],
-        length: u64,
-        (invoked, completed): (u64, u64),
-    ) -> Verdict {
-        let file = &mut self.files[file];
-        let known = file.bytes.get(offset as usize..offset as usize + data.len());
-        if length > file.bytes.len() as u64 || (!data.is_empty() && known != Some(data)) {
-            return Err(format!("{client} read what is not in the file, from {offset}"));
-        }
-        file.reads.push(Operation { client, invoked, completed, what: What::Read(length) });
-        Ok(())
-    }
-
-    /// These bytes are in a data file from `from` to its end, as anybody can see. What was seen
-    /// once stays.
-    pub fn see(&mut self, id: usize, from: u64, bytes: &[u8]) -> Verdict {
-        let from = from as usize;
-        let seen = self.files[id].bytes.len();
-        let expected = &self.files[id].bytes[from.min(seen)..];
-        if !bytes.starts_with(expected) {
-            return Err(format!(
-                "file_{id} had {seen} published bytes, now it has {} and others",
-                from + bytes.len()
-            ));
-        }
-        let mut at = expected.len();
-        self.files[id].bytes.extend_from_slice(&bytes[at..]);
-        while at < bytes.len() {
-            let Some((token, serial, end)) = parse(bytes, at) else {
-                return Err(format!("file_{id} has something torn at {}", from + at));
-            };
-            let place = ((from + at) as u64, (from + end) as u64);
-            self.see_append(id, (token, serial), place)?;
-            at = end;
-        }
-        Ok(())
-    }
-
-    fn see_append(&mut self, id: usize, newest: (u64, u64), place: (u64, u64)) -> Verdict {
-        let (token, serial) = newest;
-        let file = &mut self.files[id];
-        if newest <= file.newest {
-            return Err(format!(
-                "file_{id} has append {serial} under token {token} after append {} under {}",
-                file.newest.1, file.newest.0
-            ));
-        }
-        file.newest = newest;
-        file.places.entry(token).or_insert(place).1 = place.1;
-        let section = self.sections.get_mut(&token);
-        let section = section.ok_or_else(|| format!("file_{id} has the unknown token {token}"))?;
-        if !matches!(section.fate, Fate::Releasing | Fate::Published) && !section.was_refused {
-            return Err(format!(
-                "file_{id} has append {serial} of {} under token {token}, which is {:?}",
-                section.client, section.fate
-            ));
-        }
-        let append = section.appends.iter_mut().find(|append| append.serial == serial);
-        let append = append.ok_or_else(|| format!("file_{id} has the unknown append {serial}"))?;
-        if append.file != id || append.len as u64 != place.1 - place.0 {
-            return Err(format!("append {serial} is in the wrong file or has the wrong length"));
-        }
-        if append.told == Told::NotDone {
-            return Err(format!("file_{id} has append {serial}, which was refused"));
-        }
-        append.is_published = true;
         Ok(())
     }
 
@@ -313,31 +240,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// Published bytes of each section.
-    pub fn published(&self) -> BTreeMap<u64, u64> {
-        let mut published = BTreeMap::new();
-        for (token, (from, to)) in self.files.iter().flat_map(|file| &file.places) {
-            *published.entry(*token).or_default() += to - from;
-        }
-        published
-    }
-
     /// How many bytes the files may come to when all is published that may be.
     pub fn bytes_at_most(&self) -> u64 {
         let open = self.sections.values().filter(|section| section.fate != Fate::Discarded);
         let may_come = |append: &&Append| !append.is_published && append.told != Told::NotDone;
         let appends = open.flat_map(|section| &section.appends).filter(may_come);
         self.total() + appends.map(|append| append.len as u64).sum::<u64>()
-    }
-
-    /// Published bytes of all files.
-    pub fn total(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes.len() as u64).sum()
-    }
-
-    /// Published bytes of a file.
-    pub fn length(&self, file: usize) -> u64 {
-        self.files[file].bytes.len() as u64
     }
 
     /// A power loss may have taken it, whatever its client was told, before or after that.

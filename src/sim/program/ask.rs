@@ -1,6 +1,9 @@
 //! A call of a program, with its bytes.
 
 use crate::client::call::{Call, Patience};
+use crate::protocol::inspect::What;
+use crate::sim::story::short;
+use crate::types::FencingToken;
 
 /// A call with its bytes.
 #[derive(Clone, Debug)]
@@ -22,6 +25,13 @@ pub enum Ask {
         file: usize,
         offset: u64,
     },
+    Inspect {
+        what: What,
+        from: u64,
+    },
+    Revoke {
+        token: u64,
+    },
     Close,
 }
 
@@ -37,6 +47,8 @@ impl Ask {
             Ask::Read { file, offset } => {
                 Call::Read { file: FILES[*file].as_bytes(), offset: *offset, max: READ }
             }
+            Ask::Inspect { what, from } => Call::Inspect { what: *what, from: *from },
+            Ask::Revoke { token } => Call::Revoke { token: FencingToken(*token), reason: "stuck" },
             Ask::Close => Call::Close,
         }
     }
@@ -54,6 +66,8 @@ impl Ask {
             Ask::Abort => "abort".into(),
             Ask::Renew => "renew".into(),
             Ask::Read { file, .. } => format!("read file_{file}"),
+            Ask::Inspect { what, .. } => format!("inspect {what:?}").to_lowercase(),
+            Ask::Revoke { token } => format!("revoke {}", short(*token)),
             Ask::Close => "close".into(),
         }
     }

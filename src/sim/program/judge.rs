@@ -18,6 +18,7 @@ impl Program {
     ) -> Verdict {
         let Some((ask, invoked)) = self.asked.take() else { return Ok(()) };
         self.judge(&ask, result, ledger, circumstances, invoked)?;
+        self.operated(&ask, result, data, ledger, (invoked, now))?;
         match (&ask, result) {
             (Ask::Connect, Ok(_)) => self.is_connected = true,
             (Ask::Acquire(_), Ok(Answer::Granted(token))) => {
@@ -212,6 +213,7 @@ impl Program {
         let is_allowed = match (ask, result) {
             (Ask::Acquire(_), Ok(answer)) => matches!(answer, Answer::Granted(_)),
             (Ask::Read { .. }, Ok(answer)) => matches!(answer, Answer::Read { .. }),
+            (Ask::Inspect { .. }, Ok(answer)) => matches!(answer, Answer::Page { .. }),
             (Ask::Append { file: None, .. }, Ok(_)) => false,
             (Ask::Release, Ok(_)) => self.holds(),
             (Ask::Abort | Ask::Append { .. }, Ok(_)) => !is_without_lock,
@@ -219,7 +221,11 @@ impl Program {
             (Ask::Append { file: None, .. }, Err(Error::FileNotFound)) => true,
             (Ask::Acquire(patience), Err(Error::WouldBlock)) => *patience != Patience::Forever,
             (Ask::Append { .. }, Err(Error::TooLarge)) => true,
-            (Ask::Connect | Ask::Read { .. }, Err(Error::NotHolder | Error::LeaseExpired)) => false,
+            (
+                Ask::Connect | Ask::Read { .. } | Ask::Inspect { .. } | Ask::Revoke { .. },
+                Err(Error::NotHolder | Error::LeaseExpired),
+            ) => false,
+            (Ask::Revoke { .. }, Err(Error::Refused(Reason::NotHeld))) => true,
             (_, Err(Error::NotHolder)) => {
                 !self.holds() || is_releasing || self.pending_since.is_some()
             }

@@ -3,6 +3,7 @@
 
 mod ask;
 mod judge;
+mod operator;
 
 use super::context::Crowded;
 use super::ledger::{Fate, Ledger};
@@ -30,6 +31,8 @@ pub struct Program {
     serial: u64,
     /// Appends in this section.
     appends: u64,
+    /// The holder's token that it was shown last.
+    seen: Option<u64>,
     /// Since when an acquire has an unknown outcome: a later call may find that it was granted.
     pending_since: Option<u64>,
     /// The fate of the section before the call under way.
@@ -67,6 +70,7 @@ impl Program {
             lock: Lock::No,
             serial: 0,
             appends: 0,
+            seen: None,
             pending_since: None,
             fate_before: Fate::Open,
             asked: None,
@@ -118,6 +122,7 @@ impl Program {
                 _ => Ask::Acquire(patience(plan, clock, random)),
             },
             Lock::No if ends => Ask::Close,
+            Lock::No if plan.operators && random.chance(OPERATES) => self.operate(ledger, random),
             Lock::No => match random.between(0, 99) {
                 0..=2 => Ask::Close,
                 3 => Ask::Release,
@@ -170,6 +175,9 @@ impl Program {
                 3..=5 => Ask::Acquire(patience(plan, clock, random)),
                 _ => Ask::Release,
             });
+        }
+        if plan.operators && random.chance(OPERATES) {
+            return Ok(self.operate(ledger, random));
         }
         Ok(match random.between(0, 99) {
             0..=1 => Ask::Close,
@@ -227,6 +235,9 @@ impl Program {
         }
     }
 }
+
+/// How many calls of those who may are an operator's.
+const OPERATES: f64 = 0.08;
 
 fn patience(plan: &Plan, clock: u64, random: &mut Random) -> Patience {
     match random.between(0, 9) {

@@ -13,7 +13,7 @@ use super::story::What;
 use crate::disk::mem::{Fault, MemDisk};
 use crate::machine::Machine;
 use crate::server::core::{Core, Now, Settings};
-use crate::server::{Checkpointing, Store};
+use crate::server::{Checkpointing, PRIVATE_DIR, Store};
 use crate::types::{FileId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal;
 pub use serve::client_at;
@@ -144,6 +144,7 @@ impl Server {
             Ok(opened) => opened,
             Err(error) => return self.fail_to_start(&error.to_string(), context),
         };
+        self.check_log()?;
         if found.last < self.floor {
             return Err(format!("the log had {} entries, now {}", self.floor, found.last));
         }
@@ -302,6 +303,16 @@ impl Server {
             ledger.see(id as usize, known, &bytes)?;
         }
         Ok(())
+    }
+
+    /// Right after a start nothing follows the end of the log: it might be taken for a part of it
+    /// some day.
+    fn check_log(&self) -> Result<(), String> {
+        let found = wal::check(&self.disk, &Path::new(DIR).join(PRIVATE_DIR), &mut |_, _| Ok(()));
+        match found.map_err(|error| error.to_string())?.torn {
+            None => Ok(()),
+            Some(torn) => Err(format!("{} bytes follow the end of the log", torn.bytes)),
+        }
     }
 
     /// Right after a start the files have what the log publishes, no more and no less.

@@ -3,8 +3,8 @@
 use super::{Server, Step};
 use crate::limits::READ_MAX;
 use crate::machine::Session;
-use crate::protocol::{Outcome, Reply};
-use crate::server::core::{Action, Core, Now};
+use crate::protocol::{Op, Outcome, Reply};
+use crate::server::core::{Action, Core, Now, Page, encode_page};
 use crate::sim::context::{Context, Crowded, Event};
 use crate::sim::network::Direction;
 use crate::sim::observe::Cause;
@@ -54,9 +54,12 @@ impl Server {
         if self.process.as_ref().is_some_and(|process| process.room_is_low) {
             self.look_at_room(context);
         }
-        let step = self.work(context, Cause::Request(request.session), |core, now, actions| {
+        let mut step = self.work(context, Cause::Request(request.session), |core, now, actions| {
             core.handle_request(SocketAddr::V4(from), &request, now, actions);
         });
+        if let (Ok(Some(handover)), Op::Revoke { token, .. }) = (&mut step, &request.op) {
+            handover.is_revoked = handover.from.is_some_and(|(_, held)| held == token.0);
+        }
         let session = self.machine().and_then(|machine| machine.session(request.session));
         let is_newest = |session: &Session| {
             session.last == request.number && session.attempt == request.attempt
@@ -133,9 +136,23 @@ impl Server {
         *queued = if waiters { Some(context.now) } else { *queued };
         let handover = self.observer.look(machine, limit, cause)?;
         for action in actions {
+            self.check_grant(&action)?;
             self.perform(action, context);
         }
         Ok(handover)
+    }
+
+    /// No grant leaves that is lost already.
+    fn check_grant(&self, action: &Action) -> Result<(), String> {
+        let Action::Send { reply, .. } = action else { return Ok(()) };
+        match (&reply.outcome, self.observer.holder()) {
+            (Outcome::Granted { token, .. }, holder)
+                if holder.is_none_or(|(_, held)| held != token.0) =>
+            {
+                Err(format!("session {} is granted {token}, which is lost", reply.session))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn perform(&mut self, action: Action, context: &mut Context) {
@@ -145,7 +162,15 @@ impl Server {
                 let at = context.now + context.random.between(0, 300);
                 context.at(at, Event::Read { life: self.life, to, reply, file, offset, max });
             }
-            // Nobody asks from elsewhere, or to see or change what operators do.
+            Action::Inspect { to: SocketAddr::V4(to), reply, page } => {
+                let (length, page) = match page {
+                    Page::Whole { next, bytes } => (next, bytes),
+                    Page::Status(status) => (0, encode_page(&status)),
+                };
+                let outcome = Outcome::Data { length, data: &page };
+                send(to, &Reply { outcome, ..reply }, context);
+            }
+            // Nobody asks from elsewhere, or to change a cluster.
             Action::Send { .. }
             | Action::Read { .. }
             | Action::Inspect { .. }

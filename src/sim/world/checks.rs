@@ -51,6 +51,11 @@ impl World {
             }
         }
         let Some((session, token)) = handover.from else { return Ok(()) };
+        if handover.is_revoked {
+            // Its client learns it with the next answer; until then the token is its only fence.
+            self.excused.insert(token);
+            return Ok(());
+        }
         // A waiter that never asked whether its turn has come may be gone.
         if !handover.was_wanted && self.ledger.client_of(token).is_some() {
             return Err(format!("session {session} lost the lock, but nobody waited"));
@@ -166,6 +171,8 @@ impl World {
         let Some(machine) = self.server.machine() else { return };
         let holder = machine.lock().holder.as_ref();
         let client = holder.and_then(|holder| machine.session(holder.session));
+        let now = self.context.now;
+        self.ledger.note_holder(holder.map_or(0, |holder| holder.token.0), now);
         let what = What::Holder {
             client: client.map(|session| session.client.pid as usize),
             token: holder.map_or(0, |holder| holder.token.0),
@@ -187,6 +194,7 @@ impl World {
             return Err(format!("in the end {remembered} things are remembered of nobody"));
         }
         history::check(machine.history(), &self.ledger.published())?;
+        self.ledger.check_history(machine.history())?;
         self.server.see_files(true, &mut self.ledger)?;
         let crash = if self.context.plan.syncs { Crash::Power } else { Crash::Kill };
         self.server.crash(crash, &mut self.context);

@@ -1,0 +1,112 @@
+//! What operators were told: who holds the lock, what has happened to it, that it was taken away.
+
+use super::{Ledger, Verdict};
+use crate::machine::History;
+use crate::protocol::inspect::{Hash, HistoryPage, RecordKind};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+pub(super) struct Operators {
+    /// Who held the lock from when on, by token; 0 is nobody.
+    holders: Vec<(u64, u64)>,
+    /// Tokens of which somebody was told that it had revoked them.
+    revoked: BTreeSet<u64>,
+    /// Records that somebody was shown.
+    records: BTreeMap<u64, Hash>,
+    /// The newest record that anybody was told of, and when: those who ask later are told as much.
+    newest: Vec<(u64, u64)>,
+}
+
+impl Operators {
+    pub fn has_revoked(&self, token: u64) -> bool {
+        self.revoked.contains(&token)
+    }
+}
+
+impl Ledger {
+    /// From now on the lock is held under this token, in the server's memory.
+    pub fn note_holder(&mut self, token: u64, now: u64) {
+        self.operators.holders.push((now, token));
+    }
+
+    /// Whether the lock was held under this token at some time since then.
+    pub fn was_holder(&self, token: u64, since: u64) -> bool {
+        let holders = &self.operators.holders;
+        let is_later = |at: usize| holders.get(at).is_none_or(|(until, _)| *until >= since);
+        (0..holders.len()).rev().take_while(|at| is_later(at + 1)).any(|at| holders[at].1 == token)
+    }
+
+    /// Whether the lock has been held under this token all the time since then.
+    pub fn is_holder_since(&self, token: u64, since: u64) -> bool {
+        self.operators.holders.last().is_some_and(|&(from, held)| held == token && from < since)
+    }
+
+    /// The newest record that anybody was told of.
+    pub fn newest_record(&self) -> u64 {
+        self.operators.newest.last().map_or(0, |(_, newest)| *newest)
+    }
+
+    /// Somebody was told that it has taken the lock away from the holder of this token.
+    pub fn revoked(&mut self, token: u64) -> Verdict {
+        self.operators.revoked.insert(token);
+        let section = self.sections.get(&token);
+        if section.is_some_and(|section| section.appends.iter().any(|one| one.is_published)) {
+            return Err(format!("{token} was revoked, but has published"));
+        }
+        Ok(())
+    }
+
+    /// A page of the history is shown: its chain holds, nothing is missing, and what was shown
+    /// before is still so.
+    pub fn has_seen_history(
+        &mut self,
+        from: u64,
+        page: &HistoryPage,
+        invoked: u64,
+        now: u64,
+    ) -> Verdict {
+        let known = self.operators.newest.iter().rev().find(|(at, _)| *at < invoked);
+        if known.is_some_and(|(_, newest)| *newest > page.newest) {
+            return Err(format!("the history ends at {}, and went further", page.newest));
+        }
+        let (mut previous, mut number) = (page.anchor, from.max(page.oldest));
+        for record in &page.records {
+            if record.number != number || record.hash != record.chained(previous) {
+                return Err(format!("the page's chain breaks at record {number}"));
+            }
+            (previous, number) = (record.hash, number + 1);
+            if *self.operators.records.entry(record.number).or_insert(record.hash) != record.hash {
+                return Err(format!("record {} is another than was shown", record.number));
+            }
+        }
+        if page.records.is_empty() && number <= page.newest {
+            return Err(format!("record {number} is not shown, and there is one"));
+        }
+        let newest = self.newest_record().max(page.newest);
+        self.operators.newest.push((now, newest));
+        Ok(())
+    }
+
+    /// In the end the history has all that was shown, and every revocation.
+    pub fn check_history(&self, history: &History) -> Verdict {
+        let mut revoked = BTreeSet::new();
+        for record in history.from(0).1 {
+            let shown = self.operators.records.get(&record.number);
+            if shown.is_some_and(|hash| *hash != record.hash) {
+                return Err(format!("record {} is another than was shown", record.number));
+            }
+            if record.kind == RecordKind::Revoked {
+                revoked.insert(record.token.0);
+            }
+        }
+        if history.newest() < self.newest_record() {
+            return Err(format!("the history ends at {}", history.newest()));
+        }
+        match self.operators.revoked.difference(&revoked).next() {
+            Some(token) if history.oldest() <= 1 => {
+                Err(format!("the history does not know that {token} was revoked"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
