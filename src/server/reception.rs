@@ -21,9 +21,8 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A thread that stood by for this long ends, unless it is the last one.
 const SURPLUS_AFTER: Duration = Duration::from_secs(30);
-/// A datagram that was waited for no longer than this makes it worth looking for the next without
-/// blocking.
-const DENSE: Duration = Duration::from_micros(200);
+/// What was waited for no longer than this makes it worth looking for the next without blocking.
+pub(super) const DENSE: Duration = Duration::from_micros(200);
 /// A client is on its own when no other was heard for this long.
 const LONE: Duration = Duration::from_millis(5);
 
@@ -206,6 +205,11 @@ impl Reception {
 }
 
 impl Turn {
+    /// A single client has been heard lately.
+    pub fn is_lone(&self) -> bool {
+        self.is_lone
+    }
+
     /// Waits for a datagram: while they come densely, for up to `spin` without blocking, because
     /// waking a thread takes longer than a round trip; yielding all the while, so that whoever
     /// would send one can run.

@@ -11,6 +11,7 @@ use alarm::Alarm;
 
 use super::cluster::Cluster;
 use super::cluster::driver::Input;
+use super::cluster::helm::steer;
 use super::config::ServerConfig;
 use super::core::{Action, Core, Now, Page, encode_page};
 use super::reception::{Duty, Reception, Turn};
@@ -20,6 +21,7 @@ use crate::limits::{DATAGRAM_MAX, NAME_MAX, READ_MAX};
 use crate::protocol::inspect::ServerStatus;
 use crate::protocol::{Op, Outcome, Reason, Reply};
 use crate::sync::Spin;
+use crate::wal::Batch;
 use crate::wire;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use std::io;
@@ -70,6 +72,22 @@ pub(super) struct Scratch {
     bytes: Vec<u8>,
     /// This thread's turn to receive, while it has it.
     turn: Option<Turn>,
+    pub(super) lingers: Lingers,
+    /// Entries of a member's journal that this thread is to sync.
+    pub(super) batch: Option<Batch>,
+    /// This thread goes on with the member's affairs already.
+    pub(super) is_steering: bool,
+    /// There are some to go on with.
+    is_called: bool,
+}
+
+/// Whether a thread may wait for the disk for what it has caused in a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lingers {
+    Never,
+    /// While the member does not lead: then there is nobody else to be heard.
+    Following,
+    Always,
 }
 
 impl Server {
@@ -82,7 +100,7 @@ impl Server {
         config: &ServerConfig,
     ) -> io::Result<Arc<Self>> {
         let server = Server::around(socket, store, core, clock, config, None);
-        let mut scratch = Scratch::new();
+        let mut scratch = Scratch::new(Lingers::Never);
         server.look_at_room();
         server.work(&mut scratch, |core, now, actions| core.boot(config.files, now, actions));
         // No session or token of this start may be seen before its epoch is stable.
@@ -152,7 +170,7 @@ impl Server {
             info!("stopped");
             return Ok(());
         }
-        let mut scratch = Scratch::new();
+        let mut scratch = Scratch::new(Lingers::Never);
         self.settle(&mut scratch).map_err(|_| Error::Unsettled)?;
         let last = self.core.lock().engine().marks().published;
         match self.store.checkpoint(last) {
@@ -201,7 +219,7 @@ impl Server {
     /// The life of a request thread.
     fn receive(self: &Arc<Self>) {
         self.reception.has_started();
-        let mut scratch = Scratch::new();
+        let mut scratch = Scratch::new(Lingers::Never);
         // One byte more than a datagram may have, so that a longer one is seen to be too long.
         let mut buffer = [0; DATAGRAM_MAX + 1];
         while let Some(duty) = self.reception.stand_by() {
@@ -228,6 +246,10 @@ impl Server {
                         self.add_receiver();
                     }
                     let from = SocketAddrV4::from(from).into();
+                    scratch.lingers = match turn.is_lone() {
+                        true => Lingers::Always,
+                        false => Lingers::Never,
+                    };
                     self.serve(from, &buffer[..len], scratch);
                     scratch.turn.take_if(|turn| !self.reception.end(turn));
                 }
@@ -291,6 +313,12 @@ impl Server {
     }
 
     fn go_on(self: &Arc<Self>, mut job: Option<Job>, scratch: &mut Scratch) {
+        if std::mem::take(&mut scratch.is_called)
+            && let Some(cluster) = &self.cluster
+        {
+            cluster.note();
+            steer(self, scratch);
+        }
         while let Some(next) = job {
             job = match next {
                 Job::Write(mut batch) => {
@@ -328,9 +356,7 @@ impl Server {
             change(&mut core, now, &mut scratch.actions);
             (core.poll_job(), core.next_deadline(), core.poll_call())
         };
-        if calls && let Some(cluster) = &self.cluster {
-            cluster.call();
-        }
+        scratch.is_called |= calls;
         if let Some(at) = deadline {
             self.alarm.arm(at);
         }
@@ -404,7 +430,7 @@ impl Server {
 
     /// The life of the thread that keeps the deadlines.
     fn keep_deadlines(self: &Arc<Self>) {
-        let mut scratch = Scratch::new();
+        let mut scratch = Scratch::new(Lingers::Never);
         while !self.is_stopping.load(Ordering::SeqCst) {
             self.alarm.reset();
             // Whoever has the core arms the alarm for the next deadline afterwards; so does this.
@@ -415,8 +441,16 @@ impl Server {
 }
 
 impl Scratch {
-    pub(super) fn new() -> Self {
-        Scratch { actions: Vec::new(), bytes: Vec::with_capacity(DATAGRAM_MAX), turn: None }
+    pub(super) fn new(lingers: Lingers) -> Self {
+        Scratch {
+            actions: Vec::new(),
+            bytes: Vec::with_capacity(DATAGRAM_MAX),
+            turn: None,
+            lingers,
+            batch: None,
+            is_steering: false,
+            is_called: false,
+        }
     }
 }
 

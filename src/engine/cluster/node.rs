@@ -149,6 +149,8 @@ impl Node {
             check_quorum: true,
             pre_vote: true,
             batch_append: true,
+            // Followers learn of it with the next entries, or the next beat.
+            skip_bcast_commit: true,
             max_uncommitted_size: UNCOMMITTED_MAX,
             max_committed_size_per_ready: MESSAGE_MAX * 4,
             ..Config::default()

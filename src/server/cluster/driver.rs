@@ -303,7 +303,6 @@ impl Driver {
     /// Says whether a quorum has the first entry of the term in which this member leads.
     fn pass_on(&mut self, orders: &mut Vec<Order>) -> bool {
         let out = std::mem::take(&mut self.out);
-        orders.extend(out.messages.into_iter().map(Order::Send));
         let term = self.leading;
         if let Some(until) = out.trusted_until
             && term != 0
@@ -316,6 +315,8 @@ impl Driver {
             self.committed += count;
             orders.push(Order::Core(Standing::Committed { term, count: self.committed }));
         }
+        // Clients wait for what is above.
+        orders.extend(out.messages.into_iter().map(Order::Send));
         let begins = ours().any(|one| one.what == What::Start);
         orders.extend(out.is_removed.then_some(Order::End));
         let changed = |one: &Committed| matches!(one.what, What::Members(_));

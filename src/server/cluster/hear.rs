@@ -1,17 +1,21 @@
 //! Connections of other servers.
 
 use super::hello::{Hello, Purpose, Welcome};
+use super::helm::steer;
 use super::peers::{HELLO_WAIT, PAUSE_MAX, WRITE_WAIT, speak_to};
 use super::{Input, fetch, join};
 use crate::engine::cluster::codec::{Input as Reader, decode_message};
-use crate::server::threads::Server;
-use nix::sys::socket::{setsockopt, sockopt};
+use crate::server::reception::DENSE;
+use crate::server::threads::{Lingers, Scratch, Server};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 /// The life of the thread that takes connections of other members.
@@ -88,7 +92,13 @@ fn take_messages(server: &Arc<Server>, from: u64, stream: TcpStream) -> io::Resu
     let own = server.cluster().peers.own().id;
     let mut stream = io::BufReader::with_capacity(64 << 10, stream);
     let mut frame = Vec::new();
+    let mut scratch = Scratch::new(Lingers::Following);
+    let mut is_dense = false;
     loop {
+        if stream.buffer().is_empty() {
+            is_dense =
+                wait(stream.get_ref(), if is_dense { server.spin() } else { Duration::ZERO });
+        }
         let mut head = [0; 8];
         stream.read_exact(&mut head)?;
         let mut head = Reader(&head);
@@ -111,11 +121,51 @@ fn take_messages(server: &Arc<Server>, from: u64, stream: TcpStream) -> io::Resu
         if message.from != from || message.to != own {
             return Err(io::Error::other("a message is not from who sent it"));
         }
-        server.cluster().tell_message(message);
+        server.cluster().put_message(message);
+        // What came together is looked at together.
+        if !has_frame(stream.buffer()) {
+            steer(server, &mut scratch);
+        }
     }
+}
+
+/// Waits for bytes, for up to `spin` without blocking, but yielding the processor. Says whether they
+/// were not long in coming.
+fn wait(stream: &TcpStream, spin: Duration) -> bool {
+    let begun = Instant::now();
+    let look = |flags| recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | flags);
+    while begun.elapsed() < spin {
+        if look(MsgFlags::MSG_DONTWAIT) != Err(Errno::EAGAIN) {
+            return true;
+        }
+        thread::yield_now();
+    }
+    // What there is to be told of an error is told by the read that follows.
+    let _ = look(MsgFlags::empty());
+    begun.elapsed() < DENSE
+}
+
+/// Whether there is a whole frame.
+fn has_frame(bytes: &[u8]) -> bool {
+    let Some((head, rest)) = bytes.split_at_checked(8) else { return false };
+    Reader(head).u32().is_ok_and(|len| rest.len() >= len)
 }
 
 /// The longest frame: more than any message of entries, and a state that is handed over.
 pub(super) const FRAME_MAX: usize = 1 << 30;
 const KEEP_ALIVE_SECONDS: u32 = 5;
 const ACCEPT_EVERY: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_whole_when_all_its_bytes_are_there() {
+        let frame = [3, 0, 0, 0, 9, 9, 9, 9, 1, 2, 3, 4];
+        for (len, is_whole) in [(0, false), (7, false), (8, false), (10, false), (11, true)] {
+            assert_eq!(has_frame(&frame[..len]), is_whole, "{len}");
+        }
+        assert!(has_frame(&frame));
+    }
+}

@@ -1,114 +1,47 @@
-//! The threads of a member: they do what [`Driver`] and [`Applier`] say.
+//! The threads of a member, and what of their work others do when little is going on.
 
-use super::applier::{Applier, Task};
-use super::driver::{Driver, Input, Order};
+use super::applier::{Applier, Due, Task};
+use super::driver::Input;
 use super::fetch::fetch;
-use super::peers::{end, left, speak_to};
-use crate::engine::cluster::codec::encode_message;
+use super::helm::{stand, steer};
+use super::try_lock;
 use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::node::{Committed, What};
 use crate::engine::solo::Ending;
-use crate::server::core::Standing;
-use crate::server::threads::{Scratch, Server, lock};
-use crate::types::{LogIndex, Millis};
+use crate::machine::Part;
+use crate::server::threads::{Lingers, Scratch, Server, lock};
+use crate::types::LogIndex;
+use crate::wal::Batch;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 /// How soon writing is tried again on a full disk, at first and then.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// A leader without room hands over, at most this often: the others may have none either.
-const HAND_OVER_MS: u64 = 5_000;
+/// Bytes of commands that are applied at most by a thread that is for something else.
+const QUICK_BYTES: usize = 64 << 10;
 
-/// The life of the thread that drives the member.
-pub(in crate::server) fn drive(server: &Arc<Server>, mut driver: Driver) {
+/// The life of the thread that looks after the member at its deadlines.
+pub(in crate::server) fn watch(server: &Arc<Server>) {
     let cluster = server.cluster();
-    // Set once: there is one driver.
-    let _ = cluster.driver.set(thread::current());
-    let (mut scratch, mut orders) = (Scratch::new(), Vec::new());
-    let mut may_hand_over = Millis(0);
+    // Set once: there is one such thread.
+    let _ = cluster.watch.set(thread::current());
+    let mut scratch = Scratch::new(Lingers::Never);
     while !server.is_stopping() {
-        let now = server.now().steady;
-        for input in std::mem::take(&mut *lock(&cluster.inbox)) {
-            if matches!(input, Input::Message(_)) {
-                cluster.messages.fetch_sub(1, Ordering::Relaxed);
-            }
-            if let Err(why) = driver.take(input, now, &mut orders) {
-                error!(why, "the consensus library gives up");
-                std::process::abort();
-            }
-        }
-        if driver.is_leading()
-            && let Some((term, commands)) = server.take_proposals()
-        {
-            driver.propose(term, commands);
-        }
-        if driver.is_leading() && now >= may_hand_over && server.is_short_of_room() {
-            warn!("no room on the disk: another server is to lead");
-            may_hand_over = Millis(now.0 + HAND_OVER_MS);
-            // There is nothing in it that could fail.
-            let _ = driver.take(Input::Retire, now, &mut orders);
-        }
-        driver.advance(now, |id| cluster.peers.client_addr(id), &mut orders);
-        cluster.show(&driver, now);
-        for order in orders.drain(..) {
-            follow(server, order, &mut scratch);
-        }
-        let wait = driver.next_deadline().0.saturating_sub(server.now().steady.0);
+        cluster.note();
+        steer(server, &mut scratch);
+        let due = cluster.next_round_ms.load(Ordering::Relaxed);
+        // Another thread may be at the round that was due.
+        let wait = due.saturating_sub(server.now().steady.0).max(1);
         thread::park_timeout(Duration::from_millis(wait));
     }
 }
 
-fn follow(server: &Arc<Server>, order: Order, scratch: &mut Scratch) {
-    let cluster = server.cluster();
-    match order {
-        Order::Send(message) => {
-            let mut frame = Vec::new();
-            encode_message(&message, &mut frame);
-            cluster.peers.send(message.to, frame);
-        }
-        Order::Save(batch) => cluster.journal.push(batch),
-        Order::Apply(due) => cluster.due.push(due),
-        Order::Core(standing) => stand(server, standing, scratch),
-        Order::Keep(place, checkpoint) => {
-            let kept = server.spawn("checkpoint", move |server| keep(server, place, checkpoint));
-            if let Err(error) = kept {
-                warn!(%error, "cannot start a thread for a checkpoint: the log grows");
-                cluster.tell(Input::NotKept);
-            }
-        }
-        Order::Offer(state) => cluster.peers.offer(&state),
-        Order::Answer(to, reply) => server.answer(to, &reply, scratch),
-        Order::Follow(members) => {
-            if let Err(error) = speak_to(server, cluster.peers.follow(&members)) {
-                error!(%error, "cannot start a thread to speak to another server");
-                std::process::exit(1);
-            }
-        }
-        Order::End => end(&left(cluster.peers.own().id)),
-        Order::KeepTaken(place, checkpoint, message) => {
-            let kept = server.spawn("checkpoint", move |server| {
-                if until_done(server, || keep_taken(server, place, &checkpoint)) {
-                    server.cluster().tell(Input::TakenOver(message));
-                }
-            });
-            if let Err(error) = kept {
-                error!(%error, "cannot start a thread to keep the state of another server");
-                std::process::exit(1);
-            }
-        }
-    }
-}
-
-fn stand(server: &Arc<Server>, standing: Standing, scratch: &mut Scratch) {
-    // What was replaced goes when the lock is free again.
-    let mut old = None;
-    server.change_core(scratch, |core, now, actions| old = core.stand(standing, now, actions));
-}
-
-fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: Box<Checkpoint>) {
+pub(super) fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: Box<Checkpoint>) {
     match server.store().keep_checkpoint(place, &checkpoint) {
         Ok(()) => server.cluster().tell(Input::Kept(checkpoint)),
         Err(error) if error.is_full() => {
@@ -123,7 +56,7 @@ fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: Box<Checkpoint>) {
     }
 }
 
-fn keep_taken(server: &Arc<Server>, place: LogIndex, checkpoint: &Checkpoint) -> Ending {
+pub(super) fn keep_taken(server: &Arc<Server>, place: LogIndex, checkpoint: &Checkpoint) -> Ending {
     match server.store().keep_checkpoint(place, checkpoint) {
         Ok(()) => Ending::Done,
         Err(error) if error.is_full() => Ending::Full,
@@ -137,20 +70,41 @@ fn keep_taken(server: &Arc<Server>, place: LogIndex, checkpoint: &Checkpoint) ->
 /// The life of the journal's thread.
 pub(in crate::server) fn keep_journal(server: &Arc<Server>) {
     let cluster = server.cluster();
+    let mut scratch = Scratch::new(Lingers::Always);
     while let Some(batches) = cluster.journal.take() {
         for mut batch in batches {
             if !until_done(server, || server.store().save(&mut batch)) {
                 return;
             }
             server.look_at_room_if_due();
-            cluster.tell(Input::Saved(batch));
+            cluster.put(Input::Saved(batch));
+            steer(server, &mut scratch);
         }
     }
 }
 
+/// Writes and syncs these entries on a thread that is for something else; without room for them they
+/// are the journal's thread's.
+pub(super) fn save_here(server: &Arc<Server>, mut batch: Batch) {
+    let cluster = server.cluster();
+    let begun = Instant::now();
+    match server.store().save(&mut batch) {
+        Ending::Done => cluster.put(Input::Saved(batch)),
+        Ending::Full => cluster.journal.push(batch),
+        Ending::Failed => end_for_disk(),
+    }
+    cluster.note_disk(begun.elapsed(), server.now().steady);
+    server.look_at_room_if_due();
+}
+
+fn end_for_disk() -> ! {
+    error!("this server stops, the others go on; check the disk, then restart");
+    std::process::exit(1);
+}
+
 /// Does it again until there is room for it; says whether that came. A disk that fails otherwise
 /// ends the process: what this member has promised the others cannot be kept any more.
-fn until_done(server: &Arc<Server>, mut work: impl FnMut() -> Ending) -> bool {
+pub(super) fn until_done(server: &Arc<Server>, mut work: impl FnMut() -> Ending) -> bool {
     let mut pause = RETRY;
     loop {
         match work() {
@@ -161,36 +115,104 @@ fn until_done(server: &Arc<Server>, mut work: impl FnMut() -> Ending) -> bool {
                 thread::sleep(pause);
                 pause = (pause * 2).min(RETRY_MAX);
             }
-            Ending::Failed => {
-                error!("this server stops, the others go on; check the disk, then restart");
-                std::process::exit(1);
+            Ending::Failed => end_for_disk(),
+        }
+    }
+}
+
+/// What is applied, and what of it has yet to be published.
+pub struct Applying {
+    applier: Applier,
+    unpublished: VecDeque<Part>,
+}
+
+impl Applying {
+    pub fn new(applier: Applier) -> Self {
+        Applying { applier, unpublished: VecDeque::new() }
+    }
+}
+
+/// The life of the thread that applies.
+pub(in crate::server) fn apply(server: &Arc<Server>) {
+    let cluster = server.cluster();
+    let mut scratch = Scratch::new(Lingers::Never);
+    while cluster.due.wait() {
+        let applying = &mut *lock(&cluster.applying);
+        let mut parts = std::mem::take(&mut applying.unpublished);
+        if !until_done(server, || server.store().publish(&mut parts)) {
+            return;
+        }
+        for due in cluster.due.take_if(|_| true) {
+            applying.applier.add(due);
+        }
+        while let Some(task) = poll(&mut applying.applier) {
+            if !perform(server, &mut applying.applier, task, &mut scratch) {
+                return;
             }
         }
     }
 }
 
-/// The life of the thread that applies.
-pub(in crate::server) fn apply(server: &Arc<Server>, mut applier: Applier) {
-    let mut scratch = Scratch::new();
-    while let Some(dues) = server.cluster().due.take() {
-        for due in dues {
-            applier.add(due);
+/// Applies on a thread that is for something else what takes no time to speak of, unless another
+/// is at it: that one looks again before it leaves. Says whether anything was applied.
+pub(super) fn apply_here(server: &Arc<Server>, scratch: &mut Scratch) -> bool {
+    let cluster = server.cluster();
+    let mut has_applied = false;
+    while !cluster.due.is_empty() {
+        let may = scratch.lingers != Lingers::Never && !cluster.is_disk_slow(server.now().steady);
+        let applying = may.then(|| try_lock(&cluster.applying)).flatten();
+        let Some(mut applying) = applying.filter(|one| one.unpublished.is_empty()) else {
+            cluster.due.call();
+            return has_applied;
+        };
+        let dues = cluster.due.take_if(is_quick);
+        if dues.is_empty() {
+            cluster.due.call();
+            return has_applied;
         }
-        loop {
-            match applier.poll() {
-                Ok(Some(task)) => {
-                    if !perform(server, &mut applier, task, &mut scratch) {
-                        return;
-                    }
+        has_applied = true;
+        for due in dues {
+            applying.applier.add(due);
+        }
+        while let Some(task) = poll(&mut applying.applier) {
+            let Task::Publish(mut parts) = task else {
+                perform(server, &mut applying.applier, task, scratch);
+                continue;
+            };
+            let begun = Instant::now();
+            let ending = server.store().publish(&mut parts);
+            cluster.note_disk(begun.elapsed(), server.now().steady);
+            match ending {
+                Ending::Done => {}
+                Ending::Full => {
+                    applying.unpublished = parts;
+                    cluster.due.call();
+                    return true;
                 }
-                Ok(None) => break,
-                Err(why) => {
-                    error!(why, "this server stops");
-                    std::process::exit(1);
-                }
+                Ending::Failed => end_for_disk(),
             }
         }
     }
+    has_applied
+}
+
+/// Neither fetches nor writes much.
+fn is_quick(due: &Due) -> bool {
+    let bytes = |one: &Committed| match &one.what {
+        What::Command(bytes) => bytes.len(),
+        _ => 0,
+    };
+    match due {
+        Due::Entries(entries, _) => entries.iter().map(bytes).sum::<usize>() <= QUICK_BYTES,
+        _ => false,
+    }
+}
+
+fn poll(applier: &mut Applier) -> Option<Task> {
+    applier.poll().unwrap_or_else(|why| {
+        error!(why, "this server stops");
+        std::process::exit(1);
+    })
 }
 
 /// Says whether to go on.
@@ -213,7 +235,10 @@ fn perform(server: &Arc<Server>, applier: &mut Applier, task: Task, scratch: &mu
             }
         }
         Task::Core(standing) => stand(server, standing, scratch),
-        Task::Tell(input) => server.cluster().tell(input),
+        Task::Tell(input) => {
+            server.cluster().put(input);
+            steer(server, scratch);
+        }
     }
     true
 }

@@ -2,13 +2,15 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | `member` | drives the node: takes in what the others say, what was proposed here, what was kept and applied, and passes on what follows ([`driver`]) |
-//! | `journal` | writes and syncs the journal; what comes meanwhile goes together |
-//! | `apply` | applies what is committed, publishes, begins to lead ([`applier`]) |
+//! | `member` | looks after the node when nobody else does: at its deadlines, and for rare news |
+//! | `journal` | writes and syncs the journal under load; what comes meanwhile goes together |
+//! | `apply` | applies what takes long, takes over states |
 //! | `peer` | two for each other member: one sends ([`peers`]), one receives ([`hear`]); one more where a member fetches what it lacks of the data files ([`fetch`]) or a server is let in ([`join`]) |
 //!
-//! What there is to decide is decided by [`driver`] and [`applier`], which the simulator runs too;
-//! the first three threads ([`keeper`]) do what these say.
+//! What there is to decide is decided by [`driver`] and [`applier`], which the simulator runs too.
+//! Any thread that brings news goes on with what follows from them, and when little is going on also
+//! syncs and applies by itself ([`helm`]): waking another takes longer than most of it. The first
+//! three threads ([`keeper`]) do what is left.
 //!
 //! Requests are served as by a server of its own, by the same threads and the same core. Where this
 //! member does not lead the core only tells clients where to go.
@@ -18,8 +20,10 @@ pub mod driver;
 pub mod fetch;
 pub(in crate::server) mod hear;
 pub mod hello;
+pub(in crate::server) mod helm;
 pub(in crate::server) mod join;
 pub(in crate::server) mod keeper;
+mod link;
 pub(in crate::server) mod peers;
 mod queue;
 pub mod settings;
@@ -30,14 +34,17 @@ use crate::engine::cluster::node::{Node, Role};
 use crate::protocol::inspect::ClusterView;
 use crate::types::Millis;
 use crate::wal::Batch;
-use applier::Due;
+use applier::{Applier, Due};
 use driver::{Driver, Input};
+use helm::Helm;
+use keeper::Applying;
 use queue::Queue;
 use raft::eraftpb::Message;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::Thread;
+use std::time::Duration;
 
 /// A cluster as one of its members sees it.
 pub struct Membership {
@@ -53,12 +60,19 @@ pub struct Membership {
 
 /// What the threads of a member share.
 pub struct Cluster {
-    inbox: Mutex<Vec<Input>>,
+    inbox: Mutex<Inbox>,
     /// Messages of others in the inbox.
     messages: AtomicU64,
-    driver: OnceLock<Thread>,
+    helm: Mutex<Helm>,
+    /// When the next round is due, whatever happens.
+    next_round_ms: AtomicU64,
+    /// Who waits for that.
+    watch: OnceLock<Thread>,
     journal: Queue<Batch>,
     due: Queue<Due>,
+    applying: Mutex<Applying>,
+    /// Until then only the threads that are for it wait for the disk.
+    slow_until_ms: AtomicU64,
     role: Mutex<Role>,
     /// For operators, as of the second value.
     view: Mutex<(ClusterView, Millis)>,
@@ -68,14 +82,26 @@ pub struct Cluster {
     peers: Peers,
 }
 
+/// What has happened since the last round.
+#[derive(Default)]
+struct Inbox {
+    inputs: Vec<Input>,
+    /// There is something to look at, perhaps elsewhere.
+    has_news: bool,
+}
+
 impl Cluster {
-    pub fn new(peers: Peers) -> Self {
+    pub fn new(peers: Peers, driver: Driver, applier: Applier) -> Self {
         Cluster {
-            inbox: Mutex::new(Vec::new()),
+            inbox: Mutex::default(),
             messages: AtomicU64::new(0),
-            driver: OnceLock::new(),
+            helm: Mutex::new(Helm::new(driver)),
+            next_round_ms: AtomicU64::new(0),
+            watch: OnceLock::new(),
             journal: Queue::default(),
             due: Queue::default(),
+            applying: Mutex::new(Applying::new(applier)),
+            slow_until_ms: AtomicU64::new(0),
             role: Mutex::new(Role::default()),
             view: Mutex::default(),
             committed: AtomicU64::new(0),
@@ -84,24 +110,57 @@ impl Cluster {
         }
     }
 
-    /// Has the driver look at what there is.
-    pub(super) fn call(&self) {
-        if let Some(driver) = self.driver.get() {
-            driver.unpark();
-        }
+    /// There is something to look at, by [`helm::steer`].
+    pub(super) fn note(&self) {
+        super::threads::lock(&self.inbox).has_news = true;
     }
 
-    pub(super) fn tell(&self, input: Input) {
-        super::threads::lock(&self.inbox).push(input);
-        self.call();
+    /// The same, with what it is.
+    fn put(&self, input: Input) {
+        let mut inbox = super::threads::lock(&self.inbox);
+        inbox.inputs.push(input);
+        inbox.has_news = true;
     }
 
     /// A message of another member; dropped, as on the way, when too much is waiting already.
-    pub(super) fn tell_message(&self, message: Message) {
+    fn put_message(&self, message: Message) {
         if self.messages.load(Ordering::Relaxed) < MESSAGES_MAX {
             self.messages.fetch_add(1, Ordering::Relaxed);
-            self.tell(Input::Message(message));
+            self.put(Input::Message(message));
         }
+    }
+
+    /// The same as [`Cluster::put`] for a thread that does not go on with it.
+    pub(super) fn tell(&self, input: Input) {
+        self.put(input);
+        self.call();
+    }
+
+    fn call(&self) {
+        if let Some(watch) = self.watch.get() {
+            watch.unpark();
+        }
+    }
+
+    fn has_news(&self) -> bool {
+        super::threads::lock(&self.inbox).has_news
+    }
+
+    fn take_news(&self) -> Option<Vec<Input>> {
+        let mut inbox = super::threads::lock(&self.inbox);
+        let has_news = std::mem::take(&mut inbox.has_news);
+        has_news.then(|| std::mem::take(&mut inbox.inputs))
+    }
+
+    /// Remembers when the disk took long.
+    fn note_disk(&self, took: Duration, now: Millis) {
+        if took > SLOW {
+            self.slow_until_ms.store(now.0 + SLOW_MS, Ordering::Relaxed);
+        }
+    }
+
+    fn is_disk_slow(&self, now: Millis) -> bool {
+        now.0 < self.slow_until_ms.load(Ordering::Relaxed)
     }
 
     /// Lets others see where this member stands.
@@ -182,6 +241,19 @@ impl Cluster {
     }
 }
 
+/// None if somebody has it, this thread perhaps.
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// A disk that took longer than this for one thing counts as slow for a while: who waits for it does
+/// not hear the others.
+const SLOW: Duration = Duration::from_millis(5);
+const SLOW_MS: u64 = 5_000;
 /// How old an operator's view may be, in milliseconds.
 const VIEW_MS: u64 = 20;
 /// What a server ends with that cannot take part without a change by the operator (sysexits'

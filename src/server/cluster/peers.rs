@@ -1,8 +1,9 @@
-//! The other members over TCP: one connection each way, on which one side only speaks. Frames are
-//! length, checksum and a message of [`crate::engine::cluster::codec`]; before the first both
-//! sides say who they are ([`super::hello`]). Whom there is to reach comes from the log.
+//! The other members over TCP: one connection each way, on which one side only speaks
+//! ([`super::link`]). Before it does both sides say who they are ([`super::hello`]). Whom there is to
+//! reach comes from the log.
 
 use super::hello::{Hello, Purpose, Welcome};
+use super::link::Link;
 use super::settings::resolve;
 use super::{EXIT_CONFIG, Input};
 use crate::engine::cluster::members::Members;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
@@ -48,48 +49,6 @@ struct State {
 
 /// A connection of another server: its number, 0 until it has said that, and the stream.
 type Incoming = (Arc<AtomicU64>, TcpStream);
-
-/// The way to another member.
-pub(in crate::server) struct Link {
-    id: u64,
-    addr: String,
-    is_closed: AtomicBool,
-    frames: Mutex<Frames>,
-    changed: Condvar,
-    /// Where clients find it, once it said so.
-    clients: Mutex<Option<SocketAddrV4>>,
-    dropped: AtomicU64,
-}
-
-#[derive(Default)]
-struct Frames {
-    waiting: Vec<Vec<u8>>,
-    bytes: usize,
-}
-
-impl Link {
-    fn new(id: u64, addr: String) -> Arc<Link> {
-        Arc::new(Link {
-            id,
-            addr,
-            is_closed: AtomicBool::new(false),
-            frames: Mutex::default(),
-            changed: Condvar::new(),
-            clients: Mutex::new(None),
-            dropped: AtomicU64::new(0),
-        })
-    }
-
-    fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
-        drop(lock(&self.frames));
-        self.changed.notify_all();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
-    }
-}
 
 impl Peers {
     pub fn new(own: Own) -> Self {
@@ -172,17 +131,16 @@ impl Peers {
         lock(&self.state).links.get(&id).cloned()
     }
 
-    /// Sends a message, or loses it when too many wait already.
-    pub fn send(&self, to: u64, message: Vec<u8>) {
-        let Some(link) = self.link(to) else { return };
-        let mut frames = lock(&link.frames);
-        if frames.bytes + message.len() > WAITING_MAX && !frames.waiting.is_empty() {
-            link.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+    /// Adds a message to what is to be sent, or loses it when too many wait already.
+    pub(super) fn add(&self, to: u64, message: &[u8]) {
+        if let Some(link) = self.link(to) {
+            link.add(message);
         }
-        frames.bytes += message.len();
-        frames.waiting.push(message);
-        link.changed.notify_one();
+    }
+
+    /// Sends what there is.
+    pub(super) fn flush(&self) {
+        lock(&self.state).links.values().for_each(|link| link.flush());
     }
 
     pub fn close(&self) {
@@ -340,7 +298,7 @@ fn speak(server: &Arc<Server>, link: &Link) {
             Ok(stream) => {
                 info!(server = id, "connected");
                 (pause, told) = (PAUSE_MIN, String::new());
-                let ended = deliver(link, stream);
+                let ended = link.deliver(stream);
                 debug!(server = id, error = ?ended.err(), "disconnected");
             }
             Err(error) => {
@@ -356,7 +314,7 @@ fn speak(server: &Arc<Server>, link: &Link) {
                 }
             }
         }
-        *lock(&link.frames) = Frames::default();
+        link.reset();
         server.cluster().tell(Input::Unreachable(id));
         if !peers.is_closed() && !link.is_closed() {
             thread::sleep(pause);
@@ -403,32 +361,6 @@ pub(super) fn open(addr: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Writes what is to be sent until the connection ends.
-fn deliver(link: &Link, mut stream: TcpStream) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    loop {
-        let frames = {
-            let mut frames = lock(&link.frames);
-            while frames.waiting.is_empty() {
-                if link.is_closed() {
-                    return Ok(());
-                }
-                frames = link.changed.wait(frames).unwrap_or_else(PoisonError::into_inner);
-            }
-            std::mem::take(&mut *frames)
-        };
-        bytes.clear();
-        for frame in &frames.waiting {
-            bytes.extend_from_slice(&(frame.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(&crc32c::crc32c(frame).to_le_bytes());
-            bytes.extend_from_slice(frame);
-        }
-        stream.write_all(&bytes)?;
-    }
-}
-
-/// Bytes that wait for a member at most; what is beyond is sent again by the library.
-const WAITING_MAX: usize = 64 << 20;
 const GIVE_UP_MS: u32 = 1_000;
 const CONNECT_WAIT: Duration = Duration::from_millis(500);
 pub(super) const WRITE_WAIT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! What the server does for its operator, beside serving: settings that change while it runs, and
 //! looks at itself. A look takes the core's lock for microseconds, however much there is to see.
 
-use super::{Scratch, Server, lock};
+use super::{Lingers, Scratch, Server, lock};
 use crate::json::View;
 use crate::protocol::inspect::{Record, ServerStatus};
 use crate::server::cluster::{Cluster, Membership};
@@ -155,7 +155,7 @@ impl Server {
                 return true;
             }
             if look == LOOKS / 2 {
-                self.work(&mut Scratch::new(), |core, _, _| core.settle());
+                self.work(&mut Scratch::new(Lingers::Never), |core, _, _| core.settle());
             }
             thread::sleep(LOOK_EVERY);
         }

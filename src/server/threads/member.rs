@@ -6,7 +6,7 @@ use crate::protocol::{Outcome, Reason, Reply, Request, Status};
 use crate::server::cluster::applier::Applier;
 use crate::server::cluster::driver::{Driver, Input};
 use crate::server::cluster::hear::listen;
-use crate::server::cluster::keeper::{apply, drive, keep_journal};
+use crate::server::cluster::keeper::{apply, keep_journal, watch};
 use crate::server::cluster::peers::{Own, speak_to};
 use crate::server::cluster::{CHECKPOINT_BYTES, Cluster, Peers, RETIRE_MS};
 use crate::server::config::ServerConfig;
@@ -55,14 +55,13 @@ impl Server {
         }
         let core = Core::following(config.settings(), now);
         let links = peers.follow(&replica.members);
-        let cluster = Cluster::new(peers);
+        let applier = Applier::new(replica, config.files, CHECKPOINT_BYTES);
+        let cluster = Cluster::new(peers, Driver::new(node), applier);
         let server = Server::around(socket, store, core, clock, config, Some(cluster));
         server.look_at_room();
-        let (driver, files) = (Driver::new(node), config.files);
-        let applier = Applier::new(replica, files, CHECKPOINT_BYTES);
         server.spawn("journal", keep_journal)?;
-        server.spawn("apply", move |server| apply(server, applier))?;
-        server.spawn("member", move |server| drive(server, driver))?;
+        server.spawn("apply", apply)?;
+        server.spawn("member", watch)?;
         listener.set_nonblocking(true)?;
         server.spawn("peers", move |server| listen(server, &listener))?;
         speak_to(&server, links)?;
@@ -98,6 +97,10 @@ impl Server {
 
     pub(in crate::server) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::SeqCst)
+    }
+
+    pub(in crate::server) fn spin(&self) -> Duration {
+        self.spin
     }
 
     pub(in crate::server) fn now(&self) -> Now {
