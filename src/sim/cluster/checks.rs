@@ -21,6 +21,9 @@ impl World {
         let is_new = committed.index > self.truth.index();
         let limit = self.context.plan.section_limit;
         let handover = self.truth.see(committed, limit, &mut self.ledger)?;
+        if is_new {
+            self.committed_at = self.context.now;
+        }
         if is_new && self.judge.chance(0.02) {
             self.check_quorum(committed.index, committed.term)?;
         }
@@ -190,6 +193,7 @@ impl World {
     /// even if the power fails everywhere.
     pub(super) fn finish(&mut self) -> Verdict {
         self.stage = Stage::Over;
+        self.pass_until(0)?;
         self.check_same()?;
         let machine = &self.truth.machine;
         if self.expects_nothing {
@@ -209,11 +213,17 @@ impl World {
         for at in 0..self.servers.len() {
             self.crash(at, Crash::Power)?;
         }
-        let until = self.context.now + RESTART_US;
-        while self.context.now < until {
+        self.pass_until(self.context.now + RESTART_US)?;
+        self.check_same()
+    }
+
+    /// Goes on until then, and until all know what was committed: of the last entry, say a session's
+    /// end, followers learn with the next beat.
+    fn pass_until(&mut self, until: u64) -> Verdict {
+        while self.context.now < until.max(self.committed_at + BEAT_US) {
             self.advance()?;
         }
-        self.check_same()
+        Ok(())
     }
 
     fn check_same(&mut self) -> Verdict {
@@ -254,5 +264,7 @@ impl Server {
     }
 }
 
+/// By then the next beat of a leader has come to everybody.
+const BEAT_US: u64 = 100_000;
 /// By then all servers run again and know all.
 const RESTART_US: u64 = 8_000_000;

@@ -35,6 +35,8 @@ pub struct World {
     network: Network,
     limits: Limits,
     truth: Truth,
+    /// When a server took an entry for committed that was new.
+    committed_at: u64,
     /// Chance of the judge's own: what it looks at changes nothing.
     judge: Random,
     calls: u64,
@@ -131,6 +133,7 @@ impl World {
             network: Network::new(servers, limits.is_harsh),
             limits,
             truth: Truth::default(),
+            committed_at: 0,
             judge: Random::new(seed, 77),
             calls,
             steps: 0,
