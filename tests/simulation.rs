@@ -175,9 +175,29 @@ fn a_run_can_be_cut_off_and_drawn() {
     let options = Options { seed: 52, steps: 1_000, is_told: true, ..Options::default() };
     let report = sim::run(options);
     assert_eq!((report.steps, report.failure), (1_000, None));
-    let picture = sim::draw(&report.story.notes, 0, u64::MAX);
+    let picture = sim::draw(&report.story.notes, "a story", 0, u64::MAX);
     assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
     assert!(picture.contains("granted"));
+}
+
+#[test]
+fn picture_of_a_cluster_has_a_lane_for_each_server_and_shows_who_leads() {
+    let options = Options { seed: 7, servers: 3, calls: 20, is_told: true, ..Options::default() };
+    let report = sim::run(options);
+    let picture = sim::draw(&report.story.notes, "a cluster", 0, 600_000);
+    for text in ["server 0", "server 2", "leads in term", "this server leads", "vote?"] {
+        assert!(picture.contains(text), "{text} is missing");
+    }
+}
+
+#[test]
+fn picture_leaves_out_what_goes_on_and_on() {
+    let tale = sim::TALES.iter().find(|tale| tale.name == "stuck-after").unwrap();
+    let report = sim::play(tale, Options { seed: 3, is_told: true, ..Options::default() });
+    let end = report.story.faults_end().unwrap();
+    let picture = sim::draw(&report.story.notes, "a story", 0, end - 1);
+    assert!(picture.contains("and so on for"));
+    assert!(picture.matches(">queued at 1 #2<").count() < 8);
 }
 
 #[test]

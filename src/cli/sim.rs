@@ -100,7 +100,11 @@ pub fn run(args: SimArgs) -> anyhow::Result<()> {
                 // What comes after a story is the same after all of them.
                 None => (0, end.map_or(u64::MAX, |end| end - 1)),
             };
-            fs::write(path, sim::draw(&report.story.notes, from, to))
+            let title = match tale {
+                Some(tale) => format!("{}: {} (seed {seed})", tale.name, tale.what),
+                None => format!("seed {seed}"),
+            };
+            fs::write(path, sim::draw(&report.story.notes, &title, from, to))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         steps += report.steps;

@@ -247,7 +247,8 @@ fn describe_outcome(outcome: &Outcome<'_>) -> String {
         Outcome::Disconnected => "disconnected".into(),
         Outcome::Data { length, data } => format!("{} bytes of {length}", data.len()),
         Outcome::Refused { status, reason: Reason::None } => format!("refused: {status:?}"),
-        Outcome::NotLeader { leader } => format!("not the leader, which is {leader:?}"),
+        Outcome::NotLeader { leader: None } => "not the leader".into(),
+        Outcome::NotLeader { leader: Some(leader) } => format!("ask {}", leader.ip()),
         Outcome::Refused { status, reason } => format!("refused: {status:?} {reason:?}"),
     }
 }
