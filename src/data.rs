@@ -7,9 +7,25 @@
 use crate::disk::{Disk, DiskFile};
 use crate::mutant;
 use crate::types::FileId;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How far a data file goes, and the CRC-32C of its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMark {
+    pub size: u64,
+    pub sum: u32,
+}
+
+impl FileMark {
+    /// The file goes on with these bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        self.sum = crc32c::crc32c_append(self.sum, bytes);
+    }
+}
 
 /// The data files of a directory, all open. One thread at a time publishes, others read.
 pub struct DataFiles<D: Disk> {

@@ -106,7 +106,7 @@ fn look(directory: &Path) -> anyhow::Result<Findings> {
     findings.report = Some(report);
     if let Some(checkpoint) = checkpoint {
         match postcard::from_bytes::<State>(&checkpoint.state) {
-            Ok(state) => findings.sizes = state.sizes,
+            Ok(state) => findings.sizes = state.files.iter().map(|mark| mark.size).collect(),
             Err(error) => findings.damage = Some(format!("the checkpoint's state: {error}")),
         }
     }

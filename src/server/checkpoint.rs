@@ -2,6 +2,7 @@
 //! between any two. [`Store::checkpoint`] makes them all; the simulator makes them one by one.
 
 use super::store::{OpenError, State, Store, lock, read_state, write_state};
+use crate::data::FileMark;
 use crate::disk::Disk;
 use crate::engine::solo;
 use crate::machine::Effect;
@@ -84,11 +85,11 @@ impl<D: Disk> Store<D> {
         let mut effects = Vec::new();
         wal::replay(&self.disk, &self.private, after, through, &mut |_, payload| {
             state.machine.apply(&solo::decode(payload)?, &mut effects);
-            state.sizes.resize(state.machine.files() as usize, 0);
+            state.files.resize(state.machine.files() as usize, FileMark::default());
             for effect in effects.drain(..) {
                 let Effect::Publish(parts) = effect else { continue };
                 for part in parts.into_iter().skip(mutant::is("checkpoint_sizes_wrong").into()) {
-                    state.sizes[part.file.0 as usize] += part.data.len() as u64;
+                    state.files[part.file.0 as usize].add(&part.data);
                 }
             }
             Ok(())

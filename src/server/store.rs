@@ -10,7 +10,7 @@
 pub mod member;
 mod replay;
 
-use crate::data::{self, DataFiles};
+use crate::data::{self, DataFiles, FileMark};
 use crate::disk::{Disk, RealDisk};
 use crate::engine::solo::{Ending, Flush};
 use crate::machine::Machine;
@@ -62,8 +62,8 @@ pub enum OpenError {
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub machine: Machine,
-    /// Published size of each data file.
-    pub sizes: Vec<u64>,
+    /// Of each data file: bytes published and their checksum.
+    pub files: Vec<FileMark>,
 }
 
 /// What recovery has found.
@@ -146,14 +146,15 @@ impl<D: Disk> Store<D> {
         let private = dir.join(PRIVATE_DIR);
         disk.create_dir(&private)
             .map_err(|source| OpenError::Io { path: private.clone(), source })?;
-        let (after, mut state) = read_state(&disk, &private)?;
+        let (after, state) = read_state(&disk, &private)?;
         let has = files_there(&disk, dir, state.machine.files())?;
         if files < has {
             return Err(OpenError::Fewer { dir: dir.to_path_buf(), has, asked: files });
         }
         let data = DataFiles::open(&disk, dir, files)?;
-        state.sizes.resize(files as usize, 0);
-        let sizes = if mutant::is("files_not_cut") { data.sizes() } else { state.sizes };
+        let mut sizes: Vec<u64> = state.files.iter().map(|mark| mark.size).collect();
+        sizes.resize(files as usize, 0);
+        let sizes = if mutant::is("files_not_cut") { data.sizes() } else { sizes };
         let mut restore = data.restore(sizes)?;
         let mut machine = state.machine;
         let (writer, found) = replay::replay(&mut machine, &mut restore, |visit| {

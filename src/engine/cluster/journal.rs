@@ -9,6 +9,7 @@
 use super::codec::{self, Input, Malformed};
 use super::log::Log;
 use super::members::Members;
+use crate::data::FileMark;
 use crate::machine::Machine;
 use crate::mutant;
 use crate::types::LogIndex;
@@ -34,21 +35,6 @@ pub struct Checkpoint {
     pub members: Members,
     /// Term, vote and commit as known when it was made.
     pub hard: (u64, u64, u64),
-}
-
-/// How far a data file goes, and the CRC-32C of its bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileMark {
-    pub size: u64,
-    pub sum: u32,
-}
-
-impl FileMark {
-    /// The file goes on with these bytes.
-    pub fn add(&mut self, bytes: &[u8]) {
-        self.size += bytes.len() as u64;
-        self.sum = crc32c::crc32c_append(self.sum, bytes);
-    }
 }
 
 /// Puts what is to be kept behind the journal; returns the place of each entry, in order. There is

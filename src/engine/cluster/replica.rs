@@ -2,9 +2,10 @@
 //! has applied the same entries, and the source of checkpoints, of data files, and of the state
 //! with which a new leader begins.
 
-use super::journal::{Checkpoint, FileMark};
+use super::journal::Checkpoint;
 use super::members::Members;
 use super::node::{Committed, What};
+use crate::data::FileMark;
 use crate::engine::solo::decode;
 use crate::machine::{Effect, Machine, Part};
 

@@ -3,7 +3,8 @@
 //! the simulator runs the same.
 
 use super::driver::Input;
-use crate::engine::cluster::journal::{Checkpoint, FileMark};
+use crate::data::FileMark;
+use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::cluster::replica::Replica;

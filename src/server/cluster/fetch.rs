@@ -3,10 +3,9 @@
 //! they are.
 
 use super::peers::connect_to_fetch;
-use crate::data::DataFiles;
+use crate::data::{DataFiles, FileMark};
 use crate::disk::Disk;
 use crate::engine::cluster::codec::Input as Reader;
-use crate::engine::cluster::journal::FileMark;
 use crate::limits::FILES_MAX;
 use crate::server::threads::Server;
 use crate::types::FileId;
