@@ -14,6 +14,8 @@ pub const CLIENT_TEXT_MAX: usize = 63;
 pub const REASON_TEXT_MAX: usize = 200;
 /// Records of what has happened to the lock that a server keeps; older ones are forgotten.
 pub const HISTORY_MAX: usize = 10_000;
+/// Longest manifest of a backup, in bytes: well above what the history and the files take at most.
+pub const MANIFEST_MAX: u64 = 64 << 20;
 /// The most servers of a cluster.
 pub const SERVERS_MAX: usize = 9;
 /// Longest address under which the servers of a cluster reach each other, in bytes.

@@ -137,11 +137,15 @@ pub enum Reason {
     CannotLead = 17,
     /// The cluster has no other server that could go on.
     LastServer = 18,
+    /// Another backup is being made.
+    BackupUnderWay = 19,
+    /// The server could not make a backup.
+    NoBackup = 20,
 }
 
 impl Reason {
     /// Every reason, by number.
-    pub const ALL: [Reason; 19] = [
+    pub const ALL: [Reason; 21] = [
         Reason::None,
         Reason::NoSpace,
         Reason::TooManySessions,
@@ -161,6 +165,8 @@ impl Reason {
         Reason::NoSuchServer,
         Reason::CannotLead,
         Reason::LastServer,
+        Reason::BackupUnderWay,
+        Reason::NoBackup,
     ];
 
     /// The reason with this number.
@@ -197,6 +203,8 @@ impl Reason {
             Reason::NoSuchServer => "the cluster has no server of that number",
             Reason::CannotLead => "that server was not heard lately, or is still learning",
             Reason::LastServer => "the cluster has no other server that could go on",
+            Reason::BackupUnderWay => "another backup is being made: try later",
+            Reason::NoBackup => "the server could not make a backup: its messages tell why",
         }
     }
 }

@@ -111,6 +111,8 @@ fn every_document_has_the_fields_that_are_documented_and_no_others() {
     check("baton.verify/1", &["history", "--verify"]);
     c2.ok("release");
     check("baton.bench/1", &["bench", "--duration", "100ms", "--warm-up", "10ms"]);
+    let copy = dir.path().join("copy");
+    check("baton.backup/1", &["backup", copy.to_str().unwrap()]);
     server.terminate();
     let path: &Path = &data;
     check("baton.wal-check/1", &["wal", "check", path.to_str().unwrap()]);

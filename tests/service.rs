@@ -185,8 +185,8 @@ fn the_messages_that_are_documented_are_real() {
     let text = std::fs::read_to_string(root.join("docs/OPERATIONS.md")).unwrap();
     let table = text.split("## Messages").nth(1).unwrap();
     let mut sources = String::new();
-    for dir in ["src/server", "src/server/threads", "src/server/http", "src/server/cluster"] {
-        for entry in std::fs::read_dir(root.join(dir)).unwrap() {
+    for dir in ["", "backup", "cluster", "http", "threads"] {
+        for entry in std::fs::read_dir(root.join("src/server").join(dir)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|ext| ext == "rs") {
                 sources.push_str(&std::fs::read_to_string(path).unwrap());

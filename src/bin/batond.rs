@@ -46,7 +46,8 @@ fn main() -> ExitCode {
 
 /// What a service manager or a script can tell from the exit code.
 fn exit_for(error: &server::Error) -> Exit {
-    use server::{Error, MemberError, OpenError};
+    use server::backup::manifest::Error as NoBackup;
+    use server::{Error, MemberError, OpenError, RestoreError};
     match error {
         Error::Listen { .. } | Error::Http { .. } | Error::Peers { .. } => Exit::Unavailable,
         Error::Cluster(_) => Exit::Config,
@@ -57,6 +58,12 @@ fn exit_for(error: &server::Error) -> Exit {
         Error::Open(OpenError::Member(
             MemberError::OfCluster { .. } | MemberError::OfAnother { .. } | MemberError::OfSolo(_),
         )) => Exit::Config,
+        Error::Open(OpenError::Restore(error)) => match error {
+            RestoreError::Used(_) | RestoreError::Interrupted(_) => Exit::Config,
+            RestoreError::Backup(NoBackup::Missing(_) | NoBackup::Unfinished(_)) => Exit::Config,
+            RestoreError::Backup(NoBackup::Io { .. }) => Exit::InputOutput,
+            RestoreError::Backup(_) | RestoreError::Worn => Exit::Data,
+        },
         Error::Open(_) => Exit::Data,
         Error::Unsettled => Exit::InputOutput,
         Error::System { .. } => Exit::System,

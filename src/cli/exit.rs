@@ -36,8 +36,8 @@ pub enum Exit {
 }
 
 /// What `--help` says about exit codes.
-pub const HELP: &str = "Exit codes: 0 done, 1 failed or damage found, 64 wrong usage, 66 no such \
-    file, 69 no server reached, 70 a defect (please report it), 71 or 74 the system refused, \
+pub const HELP: &str = "Exit codes: 0 done, 1 failed or damage found, 64 wrong usage, 65 data \
+    damaged, 66 no such file, 69 no server reached, 70 a defect (please report it), 71 or 74 the system refused, \
     75 try again later, 77 not allowed.";
 
 /// An error whose exit code is known where it arises.

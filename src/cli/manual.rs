@@ -56,6 +56,7 @@ mod tests {
         run(ManArgs { directory: dir.path().join("man") }).unwrap();
         for (page, text) in [
             ("baton.1", "BATON"),
+            ("baton-backup.1", "restore"),
             ("baton-completions.1", "shell"),
             ("baton-lock.1", "BATON_LOCK_TOKEN"),
             ("baton-shell.1", "stall SECONDS"),

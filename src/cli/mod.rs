@@ -2,6 +2,7 @@
 //! file is the frame: the list of subcommands, and how an error becomes a line and an exit code.
 
 mod append;
+mod backup;
 mod bench;
 mod cat;
 mod chain;
@@ -52,6 +53,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Append(append::AppendArgs),
+    Backup(backup::BackupArgs),
     Bench(bench::BenchArgs),
     Cat(cat::CatArgs),
     Cluster(cluster::ClusterArgs),
@@ -85,6 +87,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(())
         }
         Command::Append(args) => append::run(args),
+        Command::Backup(args) => backup::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Cat(args) => cat::run(args),
         Command::Cluster(args) => cluster::run(args),

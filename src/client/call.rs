@@ -1,7 +1,8 @@
 //! What a program can ask of its connection, and what it gets.
 
-use crate::protocol::Reform;
+use crate::limits::READ_MAX;
 use crate::protocol::inspect::What;
+use crate::protocol::{Op, Reform};
 use crate::types::FencingToken;
 
 /// One call of the program.
@@ -54,4 +55,30 @@ pub enum Answer {
     Read { length: u64 },
     /// A page came, likewise; the next one goes on from there.
     Page { next: u64 },
+}
+
+/// What is read in many pieces.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source<'a> {
+    File(&'a [u8]),
+    /// The manifest of a backup.
+    Manifest,
+}
+
+impl<'a> Source<'a> {
+    /// The call for the bytes from `offset` on.
+    pub(super) fn call(self, offset: u64, len: usize) -> Call<'a> {
+        match self {
+            Source::File(file) => Call::Read { file, offset, max: len.min(READ_MAX) as u32 },
+            Source::Manifest => Call::Inspect { what: What::Backup, from: offset },
+        }
+    }
+
+    /// The same for one of many pieces.
+    pub(super) fn op(self, offset: u64, len: usize) -> Op<'a> {
+        match self {
+            Source::File(file) => Op::Read { file, offset, max: len as u32 },
+            Source::Manifest => Op::Inspect { what: What::Backup as u8, from: offset },
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! Contact points: [`crate::protocol`] and [`crate::wire`] say what is sent, [`crate::limits`]
 //! how long and how much. Nothing here knows of the server's parts.
 
+mod ahead;
 pub mod call;
 mod cancel;
 pub mod clock;

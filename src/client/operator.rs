@@ -1,13 +1,20 @@
 //! What operators do with a connection: look at the server, and take the lock away.
 
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, Source};
 use super::conn::Connection;
 use super::error::Error;
-use crate::limits::{PEER_ADDR_MAX, REASON_TEXT_MAX};
-use crate::protocol::Reform;
+use crate::limits::{MANIFEST_MAX, PEER_ADDR_MAX, REASON_TEXT_MAX};
 use crate::protocol::inspect::{HistoryPage, LockPage, ServerStatus, What};
+use crate::protocol::{Reason, Reform};
 use crate::types::{FencingToken, Ticket};
 use serde::de::DeserializeOwned;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a manifest may take to be made and fetched: it is made from a log of some 100 MB at most.
+const MANIFEST_PATIENCE: Duration = Duration::from_secs(120);
+/// It is asked for again after this time.
+const MANIFEST_PAUSE: Duration = Duration::from_millis(10);
 
 impl Connection {
     /// How the server is.
@@ -64,6 +71,47 @@ impl Connection {
             )));
         }
         self.run(Call::Reform(reform)).map(drop)
+    }
+
+    /// Has the server make the manifest of a backup (docs/DISK.md), and fetches it. All that was
+    /// released before is in it. The data files, up to the sizes in it, are for the caller to
+    /// [read](Connection::read).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when another backup is being made, or the server could not make one.
+    pub fn backup_manifest(&mut self) -> Result<Vec<u8>, Error> {
+        let deadline = Instant::now() + MANIFEST_PATIENCE;
+        loop {
+            let length = match self.run(Call::Inspect { what: What::Backup, from: 0 }) {
+                Ok(Answer::Page { next }) => next,
+                Ok(other) => {
+                    return Err(Error::Internal(format!("a look was answered by {other:?}")));
+                }
+                Err(Error::Refused(Reason::BackupUnderWay)) if Instant::now() < deadline => 0,
+                Err(error) => return Err(error),
+            };
+            if length > MANIFEST_MAX {
+                return Err(Error::Internal(
+                    "the server's manifest is longer than any may be".into(),
+                ));
+            }
+            let mut bytes = vec![0; length as usize];
+            match self.fetch(Source::Manifest, 0, &mut bytes) {
+                _ if length == 0 => {}
+                Ok(read) if read == bytes.len() => {
+                    // The server need not keep it any longer; without being told it does for a while.
+                    let _ = self.run(Call::Inspect { what: What::Backup, from: length });
+                    return Ok(bytes);
+                }
+                // Another server leads now, and makes one of its own.
+                Ok(_) | Err(Error::InvalidArgument(_)) => {}
+                Err(error) => return Err(error),
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Unavailable);
+            }
+            thread::sleep(MANIFEST_PAUSE);
+        }
     }
 
     fn page<T: DeserializeOwned>(&mut self, what: What, from: u64) -> Result<(T, u64), Error> {

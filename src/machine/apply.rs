@@ -4,7 +4,6 @@ use super::lock::Piece;
 use super::{
     Answer, Ask, Change, Command, Effect, Evicted, FIRST_REQUEST, Holder, Machine, Section, Session,
 };
-use crate::limits::EPOCH_SHIFT;
 use crate::machine::history::Happening;
 use crate::mutant;
 use crate::protocol::inspect::RecordKind;
@@ -54,9 +53,8 @@ impl Machine {
     }
 
     fn boot(&mut self, epoch: u64, files: u32) {
-        self.epoch = epoch;
+        let first = self.begin_epoch(epoch);
         self.files = self.files.max(files);
-        let first = epoch << EPOCH_SHIFT;
         if !mutant::is("sessions_without_epoch") {
             self.last_session = SessionId(self.last_session.0.max(first));
         }

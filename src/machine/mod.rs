@@ -7,6 +7,7 @@
 //! takes no request number.
 
 mod apply;
+mod backup;
 mod bytes;
 mod command;
 mod history;

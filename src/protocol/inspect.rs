@@ -22,12 +22,16 @@ pub enum What {
     Lock = 2,
     /// A [`HistoryPage`]: records from a number on.
     History = 3,
+    /// The manifest of a backup (docs/DISK.md), made for the session that asks: its bytes from an offset
+    /// on.
+    Backup = 4,
 }
 
 impl What {
     /// The document with this number.
     pub fn from_code(code: u8) -> Option<Self> {
-        [What::Status, What::Lock, What::History].into_iter().find(|what| *what as u8 == code)
+        let all = [What::Status, What::Lock, What::History, What::Backup];
+        all.into_iter().find(|what| *what as u8 == code)
     }
 }
 
@@ -490,7 +494,7 @@ mod tests {
         for (number, kind) in RecordKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, number);
         }
-        for what in [What::Status, What::Lock, What::History] {
+        for what in [What::Status, What::Lock, What::History, What::Backup] {
             assert_eq!(What::from_code(what as u8), Some(what));
         }
         assert_eq!(What::from_code(0), None);

@@ -80,7 +80,8 @@ impl<D: Disk> Store<D> {
         Ok(true)
     }
 
-    fn state_at(&self, through: LogIndex) -> Result<State, OpenError> {
+    /// The state as of entry `through`, from the old checkpoint and the log.
+    pub(super) fn state_at(&self, through: LogIndex) -> Result<State, OpenError> {
         let (after, mut state) = read_state(&self.disk, &self.private)?;
         let mut effects = Vec::new();
         wal::replay(&self.disk, &self.private, after, through, &mut |_, payload| {

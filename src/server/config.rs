@@ -137,6 +137,12 @@ pub struct ServerConfig {
     #[arg(long, env = "BATON_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// Begin with a backup (baton backup DIR): the data directory must be new or empty. In a cluster
+    /// all servers begin with the same one. Later starts need no --restore; with the same one they go
+    /// on
+    #[arg(long, value_name = "DIR")]
+    pub restore: Option<PathBuf>,
+
     /// Check flags, environment and file, print the settings in force as a TOML file, and end
     #[arg(long)]
     pub check_config: bool,

@@ -5,6 +5,7 @@
 //! only changes memory; then it sends what may be sent, and if nobody else does so it writes and
 //! syncs the log, for everybody who waits for that.
 
+pub mod backup;
 mod checkpoint;
 pub mod cluster;
 pub mod config;
@@ -14,6 +15,7 @@ mod http;
 mod meter;
 mod outbox;
 mod reception;
+mod restore;
 mod service;
 mod store;
 mod threads;
@@ -21,6 +23,7 @@ mod watch;
 
 pub use checkpoint::Checkpointing;
 pub use config::ServerConfig;
+pub use restore::RestoreError;
 pub use service::Operator;
 pub use store::member::MemberError;
 pub use store::{OpenError, PRIVATE_DIR, State, Store};
@@ -80,12 +83,13 @@ fn listen_hint(source: &io::Error) -> &'static str {
 pub fn run(config: &ServerConfig, operator: &Operator<'_>) -> Result<(), Error> {
     let system = |what| move |source: io::Error| Error::System { what, source };
     let place = config.place().map_err(Error::Cluster)?;
-    let signals = Signals::block().map_err(system("cannot block signals"))?;
-
     let socket = UdpSocket::bind(config.listen)
         .map_err(|source| Error::Listen { addr: config.listen, source })?;
     let addr = socket.local_addr().map_err(system("cannot ask for the address"))?;
     let _dir_lock = store::lock_dir(&config.data)?;
+    // A signal ends it, and the next start begins it anew.
+    restore::prepare(&config.data, config.restore.as_deref(), config.files, place.as_ref())?;
+    let signals = Signals::block().map_err(system("cannot block signals"))?;
     let options = wal::Options { salt: random(), ..wal::Options::default() };
     let listen_http =
         |addr| http::Endpoint::bind(addr).map_err(|source| Error::Http { addr, source });
@@ -175,7 +179,8 @@ fn identify(
     let life = found.map_or_else(|| random().max(1), |found| found.life);
     match &place.origin {
         Origin::Founder(servers) => {
-            let own = Identity { node, cluster: servers.fingerprint(), life };
+            let cluster = servers.fingerprint(restore::origin(dir)?.as_deref());
+            let own = Identity { node, cluster, life };
             claim(dir, own)?;
             Ok(Some(own))
         }

@@ -15,7 +15,9 @@ use crate::disk::{Disk, RealDisk};
 use crate::engine::solo::{Ending, Flush};
 use crate::machine::Machine;
 use crate::mutant;
+use crate::server::backup::manifest;
 use crate::server::meter::{Histogram, SharedHistogram};
+use crate::server::restore::RestoreError;
 use crate::types::{FileId, LogIndex};
 use crate::wal::{self, Batch, SyncHandle, Writer};
 use nix::fcntl::{Flock, FlockArg};
@@ -50,6 +52,8 @@ pub enum OpenError {
     Fewer { dir: PathBuf, has: u32, asked: u32 },
     #[error(transparent)]
     Member(#[from] member::MemberError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     #[error(transparent)]
     Wal(#[from] wal::Error),
     #[error(transparent)]
@@ -118,6 +122,12 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+impl From<manifest::Error> for OpenError {
+    fn from(error: manifest::Error) -> Self {
+        RestoreError::from(error).into()
+    }
 }
 
 impl OpenError {
@@ -297,7 +307,13 @@ impl<D: Disk> Store<D> {
         if through.0 <= done || through > published {
             return None;
         }
-        (!self.is_checkpointing.swap(true, Ordering::Acquire)).then_some(())
+        self.begin_reading_log().then_some(())
+    }
+
+    /// Whether the log may be read from the checkpoint on: then no checkpoint replaces either until
+    /// the caller says that it has ended.
+    pub fn begin_reading_log(&self) -> bool {
+        !self.is_checkpointing.swap(true, Ordering::Acquire)
     }
 
     pub fn end_checkpoint(&self) {

@@ -9,6 +9,7 @@ pub use admin::{Health, Snapshot};
 
 use alarm::Alarm;
 
+use super::backup::Backups;
 use super::cluster::Cluster;
 use super::cluster::driver::Input;
 use super::cluster::helm::steer;
@@ -64,6 +65,7 @@ pub struct Server {
     malformed: [AtomicU64; wire::Malformed::ALL.len()],
     /// Replies that the kernel did not take.
     unsent: AtomicU64,
+    backups: Backups,
 }
 
 /// Buffers that a thread keeps from one request to the next.
@@ -139,6 +141,7 @@ impl Server {
             shortage_told_ms: AtomicU64::new(0),
             malformed: Default::default(),
             unsent: AtomicU64::new(0),
+            backups: Backups::default(),
             core: Spin::new(core),
         })
     }
@@ -345,7 +348,7 @@ impl Server {
     /// this thread's to do.
     #[must_use]
     fn with_core(
-        &self,
+        self: &Arc<Self>,
         scratch: &mut Scratch,
         change: impl FnOnce(&mut Core, Now, &mut Vec<Action>),
     ) -> Option<Job> {
@@ -368,7 +371,7 @@ impl Server {
         job
     }
 
-    fn perform(&self, action: Action, bytes: &mut Vec<u8>) {
+    fn perform(self: &Arc<Self>, action: Action, bytes: &mut Vec<u8>) {
         match action {
             Action::Send { to, reply } => {
                 if matches!(reply.outcome, Outcome::Refused { reason: Reason::NoSpace, .. }) {
@@ -377,11 +380,15 @@ impl Server {
                 self.send(to, &reply, bytes);
             }
             Action::Inspect { to, reply, page } => {
-                let (next, page) = match page {
-                    Page::Whole { next, bytes } => (next, bytes),
-                    Page::Status(status) => (0, encode_page(&self.complete(*status))),
+                let page = match page {
+                    Page::Whole { next, bytes } => Ok((next, bytes)),
+                    Page::Status(status) => Ok((0, encode_page(&self.complete(*status)))),
+                    Page::Backup { from } => self.backup_page(reply.session, from),
                 };
-                let outcome = Outcome::Data { length: next, data: &page };
+                let outcome = match &page {
+                    Ok((next, page)) => Outcome::Data { length: *next, data: page },
+                    Err((status, reason)) => Outcome::Refused { status: *status, reason: *reason },
+                };
                 self.send(to, &Reply { outcome, ..reply }, bytes);
             }
             // Only the core of a member that leads says so.

@@ -322,7 +322,7 @@ fn a_field_out_of_its_range_is_malformed() {
         resealed(golden_reply(kind::GRANTED), 44, 1),
         resealed(golden_reply(kind::REFUSED), 44, 0),
         resealed(golden_reply(kind::GRANTED), 45, 1),
-        resealed(golden_reply(kind::REFUSED), 45, 19),
+        resealed(golden_reply(kind::REFUSED), 45, 21),
         resealed(golden_reply(kind::GRANTED), 46, 2),
         resealed(golden_reply(kind::GRANTED), 47, 1),
         resealed(golden_reply(kind::CONNECTED), 60, b'?'),
@@ -358,6 +358,8 @@ fn reasons_travel_under_their_numbers() {
         (16, Reason::NoSuchServer),
         (17, Reason::CannotLead),
         (18, Reason::LastServer),
+        (19, Reason::BackupUnderWay),
+        (20, Reason::NoBackup),
     ];
     assert_eq!(golden.len() + 1, Reason::ALL.len());
     for (number, reason) in golden {

@@ -51,6 +51,14 @@ impl Server {
         Server::launch(data, flags, None, &[])
     }
 
+    /// The same at an address where no other server listens any more.
+    pub fn start_at(addr: SocketAddr, data: &Path, flags: &[&str]) -> Server {
+        let flags = flags.iter().map(|flag| flag.to_string()).collect();
+        let launch = Launch { data: data.to_owned(), flags, traces: None, env: Vec::new() };
+        let (child, addr) = launch.spawn(addr).expect("batond did not start");
+        Server { child, addr, launch }
+    }
+
     /// The same, with these environment variables.
     pub fn start_with_env(data: &Path, flags: &[&str], env: &[(String, String)]) -> Server {
         Server::launch(data, flags, None, env)

@@ -92,6 +92,7 @@ fn messages() -> Vec<Vec<u8>> {
         Op::Inspect { what: 1, from: 0 },
         Op::Revoke { token: FencingToken(1), reason: "why" },
         Op::Inspect { what: 3, from: 1 },
+        Op::Inspect { what: 4, from: 1024 },
         Op::Revoke { token: FencingToken(1), reason: "stuck" },
         Op::Cluster,
         Op::Reform(Reform::Add { server: 4, addr: "db4:10001".into() }),

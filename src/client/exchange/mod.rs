@@ -18,10 +18,12 @@
 //! time the client knows the next number, or is finding it out. A call that runs out of time
 //! leaves its request in flight; the next call settles it.
 //!
-//! `answers.rs` has what follows from each reply, `flight.rs` what a request consists of.
+//! `answers.rs` has what follows from each reply, `flight.rs` what a request consists of,
+//! `reads.rs` the reads of which many are under way at once.
 
 mod answers;
 mod flight;
+mod reads;
 
 use super::call::{Answer, Call, Patience};
 use super::error::Error;

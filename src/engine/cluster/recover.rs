@@ -4,7 +4,9 @@ use super::journal::{Checkpoint, Replay};
 use super::log::Log;
 use super::members::Members;
 use super::replica::Replica;
+use crate::data::FileMark;
 use crate::disk::Disk;
+use crate::machine::Machine;
 use crate::types::LogIndex;
 use crate::wal::{self, Writer};
 use std::path::Path;
@@ -55,7 +57,7 @@ pub fn recover<D: Disk>(
             (found.index, state)
         }
         None => {
-            let first = founding(founders);
+            let first = founding(founders, Machine::default(), Vec::new());
             write_checkpoint(disk, dir, LogIndex(0), &first)?;
             (LogIndex(0), first)
         }
@@ -87,15 +89,16 @@ pub fn write_checkpoint<D: Disk>(
     Ok(wal::write_checkpoint(disk, dir, place, &bytes)?)
 }
 
-/// The state of a member that has just been founded.
-fn founding(founders: &Members) -> Checkpoint {
+/// The state of a member that has just been founded, over this state of the machine and the files.
+pub fn founding(founders: &Members, machine: Machine, files: Vec<FileMark>) -> Checkpoint {
     let (index, term) = FOUNDED;
     Checkpoint {
+        machine,
+        files,
         index,
         term,
         log_from: FOUNDED,
         members: founders.clone(),
         hard: (term, 0, index),
-        ..Checkpoint::default()
     }
 }

@@ -10,7 +10,9 @@ use crate::engine::cluster::node::{Committed, What};
 use crate::engine::cluster::replica::Replica;
 use crate::machine::Part;
 use crate::mutant;
+use crate::server::State;
 use crate::server::core::Standing;
+use crate::types::SessionId;
 use raft::eraftpb::Message;
 use std::collections::VecDeque;
 use tracing::info;
@@ -24,6 +26,8 @@ pub enum Due {
     State(Message, Box<Checkpoint>),
     /// No checkpoint is under way any more.
     Free,
+    /// A client of this session makes a backup.
+    Backup(SessionId),
 }
 
 /// What is to be done next.
@@ -40,6 +44,8 @@ pub enum Task {
     Core(Standing),
     /// Let the driver know.
     Tell(Input),
+    /// The state for a backup; what it has published is in the data files.
+    Backup(SessionId, Box<State>),
 }
 
 pub struct Applier {
@@ -97,6 +103,11 @@ impl Applier {
                 Some(Due::Entries(entries, term)) => self.apply(entries, term)?,
                 Some(Due::State(message, checkpoint)) => self.take_over(message, checkpoint),
                 Some(Due::Free) => {}
+                Some(Due::Backup(session)) => {
+                    let Replica { machine, files, .. } = &self.replica;
+                    let state = State { machine: machine.backup(), files: files.clone() };
+                    self.tasks.push_back(Task::Backup(session, Box::new(state)));
+                }
                 None if self.bytes >= self.checkpoint_bytes && !self.is_cutting => self.cut(),
                 None => return Ok(None),
             }

@@ -239,6 +239,7 @@ fn perform(server: &Arc<Server>, applier: &mut Applier, task: Task, scratch: &mu
             server.cluster().put(input);
             steer(server, scratch);
         }
+        Task::Backup(session, state) => server.keep_manifest(session, *state),
     }
     true
 }

@@ -32,7 +32,7 @@ pub use peers::Peers;
 
 use crate::engine::cluster::node::{Node, Role};
 use crate::protocol::inspect::ClusterView;
-use crate::types::Millis;
+use crate::types::{Millis, SessionId};
 use crate::wal::Batch;
 use applier::{Applier, Due};
 use driver::{Driver, Input};
@@ -206,6 +206,11 @@ impl Cluster {
             });
         }
         view
+    }
+
+    /// Has the state that is applied kept as the manifest of a backup.
+    pub(super) fn back_up(&self, session: SessionId) {
+        self.due.push(Due::Backup(session));
     }
 
     pub(super) fn peers(&self) -> &Peers {

@@ -58,9 +58,10 @@ impl Servers {
         Members::founding(self.0.iter().cloned())
     }
 
-    /// What tells this cluster from others: its founders, as all of them are told of each other.
-    pub fn fingerprint(&self) -> u64 {
-        let digest = Sha256::digest(self.to_string().as_bytes());
+    /// What tells this cluster from others: its founders, as all of them are told of each other, and the
+    /// backup that it was restored from.
+    pub fn fingerprint(&self, origin: Option<&str>) -> u64 {
+        let digest = Sha256::digest(format!("{self}{}", origin.unwrap_or_default()).as_bytes());
         let bytes = digest.first_chunk().copied().unwrap_or_default();
         u64::from_le_bytes(bytes).max(1)
     }
@@ -326,7 +327,10 @@ mod tests {
     fn all_founders_find_the_same_fingerprint() {
         let one: Servers = "1=a:1,2=b:2".parse().unwrap();
         let other: Servers = "2=b:2,1=a:1".parse().unwrap();
-        assert_eq!(one.fingerprint(), other.fingerprint());
-        assert_ne!(one.fingerprint(), "1=a:1,2=b:3".parse::<Servers>().unwrap().fingerprint());
+        assert_eq!(one.fingerprint(None), other.fingerprint(None));
+        let third: Servers = "1=a:1,2=b:3".parse().unwrap();
+        assert_ne!(one.fingerprint(None), third.fingerprint(None));
+        assert_ne!(one.fingerprint(None), one.fingerprint(Some("a backup")));
+        assert_eq!(one.fingerprint(Some("a backup")), other.fingerprint(Some("a backup")));
     }
 }

@@ -22,6 +22,8 @@ pub enum Page {
     Status(Box<ServerStatus>),
     /// The document's bytes, and from where the next page goes on.
     Whole { next: u64, bytes: Vec<u8> },
+    /// Bytes of the manifest that is made for the session, outside of the core.
+    Backup { from: u64 },
 }
 
 /// Pages of history that wait until they are stable: one a session at most.
@@ -50,6 +52,9 @@ impl Core {
             What::Lock => {
                 let page = self.lock_page(from, now);
                 actions.push(Action::Inspect { to, reply, page });
+            }
+            What::Backup => {
+                actions.push(Action::Inspect { to, reply, page: Page::Backup { from } });
             }
             What::History => {
                 let is_early = mutant::is("history_told_early");

@@ -68,7 +68,9 @@ impl Stage {
                 Action::Inspect { page: Page::Status(status), .. } => {
                     self.pages.push((0, encode_page(&status)));
                 }
-                Action::Read { .. } | Action::Reform { .. } => {}
+                Action::Read { .. }
+                | Action::Reform { .. }
+                | Action::Inspect { page: Page::Backup { .. }, .. } => {}
             }
         }
     }

@@ -223,6 +223,8 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::NoSuchServer => "no_such_server",
         Reason::CannotLead => "cannot_lead",
         Reason::LastServer => "last_server",
+        Reason::BackupUnderWay => "backup_under_way",
+        Reason::NoBackup => "no_backup",
     }
 }
 

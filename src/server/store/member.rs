@@ -216,7 +216,7 @@ impl<D: Disk> Store<D> {
 }
 
 /// In the private directory.
-const NAME: &str = "member";
+pub const NAME: &str = "member";
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 use super::{Scratch, Server};
 use crate::engine::cluster::node::{Node, Tuning};
 use crate::protocol::{Outcome, Reason, Reply, Request, Status};
+use crate::server::backup::Backups;
 use crate::server::cluster::applier::Applier;
 use crate::server::cluster::driver::{Driver, Input};
 use crate::server::cluster::hear::listen;
@@ -13,6 +14,7 @@ use crate::server::config::ServerConfig;
 use crate::server::core::{Action, Core, Now, direct, encode_page};
 use crate::server::store::member::Member;
 use crate::server::{Clock, Store};
+use crate::types::LogIndex;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -89,6 +91,21 @@ impl Server {
     /// Only for threads that a server of its own does not have.
     pub(in crate::server) fn cluster(&self) -> &Cluster {
         self.cluster.as_ref().expect("only members have the threads that call this")
+    }
+
+    pub(in crate::server) fn is_member(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    pub(in crate::server) fn backups(&self) -> &Backups {
+        &self.backups
+    }
+
+    /// The entry up to which everything is stable and published, and whether that cannot go on now.
+    pub(in crate::server) fn published(&self) -> (LogIndex, bool) {
+        let core = self.core.lock();
+        let engine = core.engine();
+        (engine.marks().published, engine.is_full() || engine.has_failed())
     }
 
     pub(in crate::server) fn store(&self) -> &Store {

@@ -328,6 +328,8 @@ impl World {
                     })?;
                 }
                 Some(Task::Tell(input)) => self.tell(at, input),
+                // No simulated client makes one.
+                Some(Task::Backup(..)) => {}
             }
             if self.is_preempting(0.05) {
                 let wait = self.latency(5_000);

@@ -166,6 +166,8 @@ impl Server {
                 let (length, page) = match page {
                     Page::Whole { next, bytes } => (next, bytes),
                     Page::Status(status) => (0, encode_page(&status)),
+                    // Nobody makes one.
+                    Page::Backup { .. } => return,
                 };
                 let outcome = Outcome::Data { length, data: &page };
                 send(to, &Reply { outcome, ..reply }, context);
