@@ -5,6 +5,10 @@ mod common;
 use common::cluster::Cluster;
 use common::driver::Driver;
 use common::eventually;
+use std::collections::VecDeque;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 const LEASE: &[&str] = &["--lease", "60s"];
 
@@ -179,4 +183,37 @@ fn what_cannot_be_is_refused_with_the_reason() {
     cluster.is_up[dead] = false;
     let last = cluster.roles()[0].0.to_string();
     refused(&cluster, &["remove", &last], 1, "no other server that could go on");
+}
+
+/// Connections to the port for other servers that end, or that say nothing, take no room from those
+/// of servers.
+#[test]
+fn strange_connections_keep_no_server_out() {
+    let mut cluster = Cluster::start(3, LEASE);
+    let mut client = Driver::connect(cluster.list());
+    section(&mut client, "A");
+    for peer in &cluster.peers {
+        for _ in 0..100 {
+            TcpStream::connect(peer).unwrap();
+        }
+    }
+    let (peers, is_over) = (cluster.peers.clone(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut silent = VecDeque::new();
+            while !is_over.load(Ordering::Relaxed) {
+                silent.extend(peers.iter().filter_map(|peer| TcpStream::connect(peer).ok()));
+                silent.drain(..silent.len().saturating_sub(400));
+            }
+        });
+        // Two who find each other only now are a quorum.
+        let (stays, returns) = (cluster.follower(), cluster.leader());
+        for at in (0..3).filter(|at| *at != stays) {
+            cluster.kill(at);
+        }
+        cluster.restart(returns);
+        section(&mut client, "B");
+        cluster.all_hold("file_0", "AB");
+        is_over.store(true, Ordering::Relaxed);
+    });
 }

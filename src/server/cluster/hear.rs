@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
@@ -44,8 +44,17 @@ pub(in crate::server) fn listen(server: &Arc<Server>, listener: &TcpListener) {
     }
 }
 
-/// Finds out who has connected and what for, and serves that until the connection ends.
-fn hear(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<()> {
+/// Serves who has connected until the connection ends.
+fn hear(server: &Arc<Server>, stream: TcpStream) -> io::Result<()> {
+    let peers = &server.cluster().peers;
+    let id = peers.take_in(&stream)?;
+    let ended = attend(server, stream, &id);
+    peers.let_go(&id);
+    ended
+}
+
+/// Finds out who has connected and what for, and does that.
+fn attend(server: &Arc<Server>, mut stream: TcpStream, id: &AtomicU64) -> io::Result<()> {
     let peers = &server.cluster().peers;
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
@@ -54,7 +63,6 @@ fn hear(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<()> {
     setsockopt(&stream, sockopt::KeepAlive, &true)?;
     setsockopt(&stream, sockopt::TcpKeepIdle, &KEEP_ALIVE_SECONDS)?;
     setsockopt(&stream, sockopt::TcpKeepInterval, &KEEP_ALIVE_SECONDS)?;
-    let id = peers.take_in(&stream)?;
     if peers.is_closed() {
         return Ok(());
     }

@@ -218,16 +218,25 @@ impl Peers {
     }
 
     /// Remembers a connection of another server, to be ended with this one; what comes back is to
-    /// get its number.
+    /// get its number, and to be given to [`Peers::let_go`]. Where there are too many, one that has
+    /// not said who it is makes room: a server says so at once.
     pub(super) fn take_in(&self, stream: &TcpStream) -> io::Result<Arc<AtomicU64>> {
         let incoming = &mut lock(&self.state).incoming;
-        incoming.retain(|(_, stream)| stream.peer_addr().is_ok());
         if incoming.len() >= INCOMING_MAX {
-            return Err(io::Error::other("too many connections"));
+            let is_nameless = |(id, _): &Incoming| id.load(Ordering::Acquire) == 0;
+            let Some(at) = incoming.iter().position(is_nameless) else {
+                return Err(io::Error::other("too many connections"));
+            };
+            let _ = incoming.remove(at).1.shutdown(Shutdown::Both);
         }
         let id = Arc::<AtomicU64>::default();
         incoming.push((Arc::clone(&id), stream.try_clone()?));
         Ok(id)
+    }
+
+    /// A connection of another server has ended.
+    pub(super) fn let_go(&self, id: &Arc<AtomicU64>) {
+        lock(&self.state).incoming.retain(|(other, _)| !Arc::ptr_eq(other, id));
     }
 
     /// Another server has said where clients find it; one that was added by a change which has not
