@@ -13,13 +13,15 @@ use crate::client::Connection;
 use crate::data::FileMark;
 use crate::disk::{RealDisk, replace_file};
 use crate::json::utc_time;
+use crate::limits::FILES_MAX;
 use crate::server::PRIVATE_DIR;
 use crate::server::backup::manifest::{Error, MANIFEST, Manifest, UNFINISHED};
 use crate::types::FileId;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -80,33 +82,72 @@ fn check(dir: &Path) -> Result<Manifest, Error> {
 /// Makes the backup, or brings it up to date; says how many bytes that took.
 fn fetch(args: &BackupArgs) -> anyhow::Result<(Manifest, u64)> {
     let dir = &args.directory;
-    let marker = claim(dir)?;
+    let _marker = claim(dir)?;
+    // Before the server is asked: it forgets whoever says nothing for long.
+    let mut there = scan(dir)?;
     let server = args.show.server.find()?;
     let mut connection = server.connect(Purpose::Work)?;
     let bytes = connection.backup_manifest().map_err(|error| server.failure(error))?;
     let manifest = Manifest::decode(&bytes, Path::new("the manifest from the server"))?;
-    let mut progress = Progress::new(Some(manifest.bytes()), "there");
-    let mut fetched = 0;
-    for (id, mark) in (0..).map(FileId).zip(manifest.files.iter().copied()) {
-        let mut copy = Copy { path: dir.join(id.name()), id, mark, progress: &mut progress };
-        let done = copy.complete(&mut connection);
-        fetched += done.map_err(|error| match error.downcast() {
+    let files = || (0..).map(FileId).zip(manifest.files.iter().copied());
+    let lacks = files().map(|(file, mark)| {
+        let has = there.get(&file).map_or(0, |found| found.size);
+        mark.size.saturating_sub(has)
+    });
+    let fetched = lacks.fold(0, u64::saturating_add);
+    let mut progress = Progress::new(Some(fetched), "fetched");
+    for (file, mark) in files() {
+        let path = dir.join(file.name());
+        let mut copy = Copy { path, file, found: there.remove(&file).unwrap_or_default(), mark };
+        let done = copy.complete(&mut connection, &mut progress);
+        done.map_err(|error| match error.downcast() {
             Ok(error) => server.failure(error),
             Err(error) => error,
         })?;
     }
     // What was read stays right whether or not the session ends in an orderly way.
     let _ = connection.close();
-    let sync_names = || File::open(dir)?.sync_all();
-    sync_names()
-        .and_then(|()| replace_file(&RealDisk, &dir.join(MANIFEST), &bytes))
-        .and_then(|()| {
-            fs::remove_file(dir.join(UNFINISHED))?;
-            sync_names()
-        })
+    finish(dir, &bytes)
         .with_context(|| format!("cannot finish the backup in {}", dir.display()))?;
-    drop(marker);
     Ok((manifest, fetched))
+}
+
+/// What the directory has of the data files.
+fn scan(dir: &Path) -> anyhow::Result<BTreeMap<FileId, FileMark>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let file = FileId::from_name(entry.file_name().as_encoded_bytes(), FILES_MAX);
+        files.extend(file.map(|file| (file, entry.path())));
+    }
+    let total = files.iter().map(|(_, path)| path.metadata().map_or(0, |meta| meta.len())).sum();
+    let mut progress = Progress::new(Some(total), "of an earlier backup read");
+    let mut there = BTreeMap::new();
+    let mut buffer = vec![0; PIECE];
+    for (file, path) in files {
+        let unable = || format!("cannot read {}", path.display());
+        let mut source = File::open(&path).with_context(unable)?;
+        let mut found = FileMark::default();
+        loop {
+            let read = source.read(&mut buffer).with_context(unable)?;
+            if read == 0 {
+                break;
+            }
+            found.add(&buffer[..read]);
+            progress.advance(read as u64);
+        }
+        there.insert(file, found);
+    }
+    Ok(there)
+}
+
+/// The files are there: makes the directory a backup.
+fn finish(dir: &Path, manifest: &[u8]) -> io::Result<()> {
+    let sync_names = || File::open(dir)?.sync_all();
+    sync_names()?;
+    replace_file(&RealDisk, &dir.join(MANIFEST), manifest)?;
+    fs::remove_file(dir.join(UNFINISHED))?;
+    sync_names()
 }
 
 /// Makes sure that the directory is for backups and that nobody else writes there.
@@ -126,8 +167,9 @@ fn claim(dir: &Path) -> anyhow::Result<Flock<File>> {
     let open = || {
         let file = File::options().write(true).create(true).truncate(false).open(&path)?;
         File::open(dir)?.sync_all()?;
-        if let Some(parent) = dir.canonicalize()?.parent() {
-            File::open(parent)?.sync_all()?;
+        // Who may not look into the directory above cannot make the name durable that is there.
+        if let Ok(above) = File::open(dir.canonicalize()?.join("..")) {
+            above.sync_all()?;
         }
         Ok::<_, io::Error>(file)
     };
@@ -142,53 +184,46 @@ fn claim(dir: &Path) -> anyhow::Result<Flock<File>> {
 }
 
 /// One data file and its copy.
-struct Copy<'a> {
+struct Copy {
     path: PathBuf,
-    id: FileId,
+    file: FileId,
+    /// What is there, and what is to be.
+    found: FileMark,
     mark: FileMark,
-    progress: &'a mut Progress,
 }
 
-impl Copy<'_> {
-    /// Fetches what the copy lacks, and says how much that was.
-    fn complete(&mut self, connection: &mut Connection) -> anyhow::Result<u64> {
-        let unable = |what: &str| format!("cannot {what} {}", self.path.display());
-        let have = self.path.metadata().map_or(0, |metadata| metadata.len());
-        if have > self.mark.size {
+impl Copy {
+    /// Fetches what the copy lacks.
+    fn complete(
+        &mut self,
+        connection: &mut Connection,
+        progress: &mut Progress,
+    ) -> anyhow::Result<()> {
+        let Copy { path, file, found, mark } = self;
+        let unable = |what: &str| format!("cannot {what} {}", path.display());
+        if found.size > mark.size {
             return Err(self.other("is longer than the server's"));
         }
-        if self.mark.size == 0 {
-            return Ok(0);
+        if mark.size == 0 {
+            return Ok(());
         }
-        let mut options = File::options();
-        let opened = options.read(true).append(true).create(true).open(&self.path);
-        let mut file = opened.with_context(|| unable("open"))?;
-        let (mut found, mut buffer) = (FileMark::default(), vec![0; PIECE]);
-        while found.size < have {
-            let read = file.read(&mut buffer).with_context(|| unable("read"))?;
+        let opened = File::options().append(true).create(true).open(&path);
+        let mut copy = opened.with_context(|| unable("open"))?;
+        let mut buffer = vec![0; PIECE];
+        while found.size < mark.size {
+            let len = (PIECE as u64).min(mark.size - found.size) as usize;
+            let read = connection.read(file.name(), found.size, &mut buffer[..len])?;
             if read == 0 {
-                break;
+                bail!("the server has no more than {} bytes of {}", found.size, path.display());
             }
+            copy.write_all(&buffer[..read]).with_context(|| unable("write"))?;
             found.add(&buffer[..read]);
-            self.progress.advance(read as u64);
+            progress.advance(read as u64);
         }
-        let begun = found.size;
-        while found.size < self.mark.size {
-            let len = (PIECE as u64).min(self.mark.size - found.size) as usize;
-            let read = connection.read(self.id.name(), found.size, &mut buffer[..len])?;
-            if read == 0 {
-                let (path, size) = (self.path.display(), found.size);
-                return Err(anyhow::anyhow!("the server has no more than {size} bytes of {path}"));
-            }
-            file.write_all(&buffer[..read]).with_context(|| unable("write"))?;
-            found.add(&buffer[..read]);
-            self.progress.advance(read as u64);
-        }
-        if found != self.mark {
+        if found != mark {
             return Err(self.other("does not begin with what the server has"));
         }
-        file.sync_all().with_context(|| unable("sync"))?;
-        Ok(found.size - begun)
+        copy.sync_all().with_context(|| unable("sync"))
     }
 
     /// What is there is of no use for this backup.

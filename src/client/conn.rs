@@ -1,7 +1,8 @@
-//! The connection that programs use: the blocking loop around an [`Exchange`].
+//! The connection that programs use: the blocking loop around an [`Exchange`]; `fetch` reads.
 
-use super::ahead::Ahead;
-use super::call::{Answer, Call, Patience, Source};
+mod fetch;
+
+use super::call::{Answer, Call, Patience};
 use super::cancel::{Canceller, Wait};
 use super::clock::now_us;
 use super::error::Error;
@@ -12,7 +13,7 @@ use super::options::{Options, resolve};
 use super::pace::{Kind, Pace};
 use super::process::{describe, random};
 use super::socket::Socket;
-use crate::limits::{DATAGRAM_MAX, READ_MAX};
+use crate::limits::DATAGRAM_MAX;
 use crate::protocol::Status;
 use crate::types::FencingToken;
 use crate::wire;
@@ -23,9 +24,6 @@ use std::time::Duration;
 
 /// What there is to say of a lock that was lost to an operator.
 const REVOKED: &str = "an operator took the lock away and the section was discarded (not done)";
-/// Bytes that are fetched at once between two ordinary calls: a holder learns from these that its
-/// lease is renewed.
-const AHEAD_MAX: usize = 1 << 20;
 /// Datagrams taken in before looking at the clock again: a flood of noise delays no timeout.
 const RECEIVE_BATCH: usize = 64;
 
@@ -185,26 +183,6 @@ impl Connection {
         self.run(Call::Renew).map(drop)
     }
 
-    /// Reads published bytes of a file from `offset` on. Returns how many there were; fewer than
-    /// asked for only at the end of the file. Much at once is faster than little by little.
-    pub fn read(
-        &mut self,
-        file: impl AsRef<[u8]>,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<usize, Error> {
-        self.fetch(Source::File(file.as_ref()), offset, buffer)
-    }
-
-    /// How many bytes of a file are published.
-    pub fn file_length(&mut self, file: impl AsRef<[u8]>) -> Result<u64, Error> {
-        let call = Call::Read { file: file.as_ref(), offset: 0, max: 1 };
-        match self.run(call)? {
-            Answer::Read { length } => Ok(length),
-            other => Err(Error::Internal(format!("a read was answered by {other:?}"))),
-        }
-    }
-
     /// Ends the session. A held lock is released as by [`Connection::release`], publishing what
     /// was appended. The socket is freed whatever the result; every later call gives
     /// [`Error::NotOpen`].
@@ -320,77 +298,6 @@ impl Connection {
             Err(error) => Cow::Owned(error.to_string()),
         };
         result
-    }
-
-    /// Fills the buffer from `offset` on, as far as there is something. One piece is fetched as by
-    /// any call, which finds the server or tells why there is none; many pieces at once follow.
-    pub(super) fn fetch(
-        &mut self,
-        source: Source<'_>,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<usize, Error> {
-        let mut filled = 0;
-        loop {
-            let rest = &mut buffer[filled..];
-            let at = offset.saturating_add(filled as u64);
-            let length = match self.run(source.call(at, rest.len()))? {
-                Answer::Read { length } | Answer::Page { next: length } => length,
-                other => return Err(Error::Internal(format!("a read was answered by {other:?}"))),
-            };
-            let data = self.exchange.read_data();
-            let first = data.len().min(rest.len());
-            rest[..first].copy_from_slice(&data[..first]);
-            filled += first;
-            let at = at.saturating_add(first as u64);
-            let there = length.saturating_sub(at);
-            let rest = &mut buffer[filled..];
-            if rest.is_empty() || first == 0 || there == 0 {
-                return Ok(filled);
-            }
-            let len = usize::try_from(there).unwrap_or(usize::MAX).min(rest.len()).min(AHEAD_MAX);
-            if len > READ_MAX {
-                filled += self.fetch_ahead(source, at, &mut rest[..len])?;
-            }
-            if filled == buffer.len() {
-                return Ok(filled);
-            }
-        }
-    }
-
-    /// Fills the buffer with pieces that are there; returns how much of it has come when it ends,
-    /// for whatever reason.
-    fn fetch_ahead(
-        &mut self,
-        source: Source<'_>,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<usize, Error> {
-        let (Some(socket), Some(reads)) = (&self.socket, self.exchange.begin_reads()) else {
-            return Ok(0);
-        };
-        let patience_us = self.exchange.patience_us();
-        let mut ahead = Ahead::new(buffer.len(), now_us());
-        while !ahead.is_over() {
-            while let Some(piece) = ahead.poll_transmit(now_us(), patience_us) {
-                let op = source.op(offset + piece.at as u64, piece.len);
-                reads.encode(op, piece.stamp, &mut self.outgoing);
-                socket.send(&self.outgoing, reads.server);
-            }
-            let until_us = ahead.timeout(patience_us);
-            let mut received = socket.receive_until(until_us, &mut self.incoming, true)?;
-            for _ in 0..RECEIVE_BATCH {
-                let Some((len, from)) = received else { break };
-                if let Some((stamp, data)) = reads.decode(from, &self.incoming[..len])
-                    && let Some(at) = ahead.take(stamp, data.map(<[u8]>::len), now_us())
-                    && let Some(data) = data
-                {
-                    buffer[at..at + data.len()].copy_from_slice(data);
-                }
-                received = socket.receive(&mut self.incoming)?;
-            }
-        }
-        Ok(ahead.whole())
     }
 
     /// Says goodbye without waiting for an answer. Appends of a section that the program did not

@@ -195,6 +195,18 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_wrong_leaves_epochs_to_start_and_to_restore_again() {
+        let mut machine = Machine::default();
+        start(&mut machine, NOW);
+        let mut restored = machine.backup();
+        start(&mut restored, u64::MAX);
+        let (_, token) = take(&mut restored, 2);
+        assert!(restored.backup().has_epochs());
+        start(&mut restored, NOW);
+        assert!(restored.last_token > token);
+    }
+
+    #[test]
     fn every_start_has_a_whole_epoch_before_it() {
         let mut machine = Machine::default();
         start(&mut machine, NOW);
