@@ -56,7 +56,7 @@ pub fn run(args: SimArgs) -> anyhow::Result<()> {
     let first = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
     #[cfg(feature = "mutants")]
     if let Some(names) = &args.mutants {
-        return hunt_mutants(names, first);
+        return hunt_mutants(names, args.servers, first);
     }
     let tale = match args.story.as_deref() {
         None => None,
@@ -187,7 +187,7 @@ fn shorten(options: Options) -> Options {
 }
 
 #[cfg(feature = "mutants")]
-fn hunt_mutants(names: &[String], first: u64) -> anyhow::Result<()> {
+fn hunt_mutants(names: &[String], servers: usize, first: u64) -> anyhow::Result<()> {
     // Many of them end in an assertion of the code that they spoil.
     std::panic::set_hook(Box::new(|_| {}));
     let is_meant =
@@ -195,7 +195,9 @@ fn hunt_mutants(names: &[String], first: u64) -> anyhow::Result<()> {
     let (mut hunted, mut missed) = (0, 0);
     for mutant in sim::MUTANTS.iter().filter(is_meant) {
         hunted += 1;
-        match sim::hunt(mutant, first) {
+        // In servers of its own or in members of a cluster, where it is not said otherwise.
+        let servers = if servers > 0 { servers } else { mutant.servers };
+        match sim::hunt(sim::Mutant { servers, ..*mutant }, first) {
             Some((by, why)) => println!("found   {:26} by {by}: {why}", mutant.name),
             None => {
                 missed += 1;

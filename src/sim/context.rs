@@ -114,6 +114,8 @@ pub enum Event {
     DiskHeals,
     /// The weather changes.
     Weather,
+    /// An operator of a cluster looks at it.
+    Operator,
     /// Nothing; a story waits for it.
     Pause,
     /// A step of a server of a cluster, in this life of its.

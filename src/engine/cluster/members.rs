@@ -6,6 +6,7 @@
 
 use super::codec::{self, Input, Malformed};
 use crate::limits::PEER_ADDR_MAX;
+use crate::mutant;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,7 +77,8 @@ impl Members {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Add { id, addr, life } => {
-                let server = Server { votes: false, addr: addr.clone(), life: *life };
+                let votes = mutant::is("learner_votes");
+                let server = Server { votes, addr: addr.clone(), life: *life };
                 self.servers.entry(*id).or_insert(server);
                 self.newest = self.newest.max(*id);
             }
@@ -134,7 +136,8 @@ impl Change {
     pub fn to_library(&self) -> ConfChangeV2 {
         let mut single = ConfChangeSingle::default();
         single.set_change_type(match self {
-            Change::Add { .. } => ConfChangeType::AddLearnerNode,
+            Change::Add { .. } if !mutant::is("learner_votes") => ConfChangeType::AddLearnerNode,
+            Change::Add { .. } => ConfChangeType::AddNode,
             Change::Promote { .. } | Change::Settle { .. } => ConfChangeType::AddNode,
             Change::Remove { .. } => ConfChangeType::RemoveNode,
         });

@@ -527,7 +527,7 @@ impl Node {
     }
 
     fn trust(&mut self, context: &[u8]) {
-        if self.is_handing_over && !mutant::is("trusted_handing_over") {
+        if self.is_handing_over {
             return;
         }
         let Ok(bytes) = <[u8; 8]>::try_from(context) else { return };
@@ -542,7 +542,8 @@ impl Node {
                 EntryType::EntryNormal => What::Command(entry.data.to_vec()),
                 EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
                     self.change_members(&entry.context);
-                    out.is_removed |= !self.members.servers.contains_key(&self.id());
+                    out.is_removed |= !self.members.servers.contains_key(&self.id())
+                        && !mutant::is("removed_stays");
                     What::Members(self.members.clone())
                 }
             };
@@ -551,7 +552,7 @@ impl Node {
     }
 
     /// A change of the members is committed.
-    fn change_members(&mut self, bytes: &[u8]) {
+    pub(super) fn change_members(&mut self, bytes: &[u8]) {
         let Ok(change) = Change::decode(bytes) else { return };
         if let Ok(conf) = self.raw.apply_conf_change(&change.to_library()) {
             self.members.apply(&change);

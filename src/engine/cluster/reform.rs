@@ -5,6 +5,7 @@
 use super::members::{Change, Members};
 use super::node::Node;
 use crate::limits::{SERVERS_MAX, WAITING_MAX};
+use crate::mutant;
 use crate::protocol::inspect::MemberView;
 use crate::protocol::{Reason, Reform};
 use crate::types::Millis;
@@ -196,6 +197,9 @@ impl Node {
         }
         let library = change.to_library();
         let proposed = self.raw_mut().propose_conf_change(change.encode(), library);
+        if mutant::is("members_uncommitted") && proposed.is_ok() {
+            self.change_members(&change.encode());
+        }
         proposed.map_err(|_| Reason::ChangeUnderWay)
     }
 

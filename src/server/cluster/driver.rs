@@ -238,7 +238,9 @@ impl Driver {
         if let Some(to) = self.node.heir(now) {
             info!(to, "handing the lead over");
             // Before the other is asked to stand: it is elected although this one is trusted.
-            self.stop_leading(orders);
+            if !mutant::is("serves_handing_over") {
+                self.stop_leading(orders);
+            }
             self.node.transfer(to);
         }
     }
@@ -262,7 +264,7 @@ impl Driver {
             reply.outcome = Outcome::Refused { status: Status::Refused, reason };
         }
         orders.push(Order::Answer(to, reply));
-        if self.node.is_handing_over() {
+        if self.node.is_handing_over() && !mutant::is("serves_handing_over") {
             self.stop_leading(orders);
         }
     }

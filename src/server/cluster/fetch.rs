@@ -111,7 +111,7 @@ impl Fetching {
 
 /// Completes each file by what it has behind its published bytes and by what `ask` brings, given
 /// file, offset and length.
-pub(super) fn complete<D: Disk>(
+pub fn complete<D: Disk>(
     data: &DataFiles<D>,
     have: &[FileMark],
     want: &[FileMark],

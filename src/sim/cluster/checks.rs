@@ -1,5 +1,6 @@
 //! What must hold in a cluster, at every step and in the end.
 
+use super::operator::Wish;
 use super::server::{DIR, Server};
 use super::{Stage, Verdict, World};
 use crate::engine::cluster::node::Committed;
@@ -35,20 +36,26 @@ impl World {
 
     /// If the power failed everywhere now, a quorum would still have this entry.
     fn check_quorum(&mut self, index: u64, term: u64) -> Verdict {
+        // Of what a lost disk had acknowledged the others need not know yet.
+        if matches!(self.wish, Wish::Replace(_)) {
+            return Ok(());
+        }
         let options = wal::Options { segment_max: self.context.plan.segment_max, salt: 1 };
-        let founders = super::server::founders(self.servers.len());
+        let founders = super::server::founders(self.context.servers);
         let dir = Path::new(DIR).join(crate::server::PRIVATE_DIR);
-        let mut have = 0;
-        for server in &self.servers {
+        let mut having = Vec::new();
+        for (at, server) in self.servers.iter().enumerate() {
             let disk = server.disk.after_power_loss(self.judge.next());
             let Ok(found) = recover(&disk, &dir, &options, &founders) else { continue };
             let is_covered = found.log.before().0 >= index;
-            have += usize::from(is_covered || found.log.term_of(index) == Some(term));
+            if is_covered || found.log.term_of(index) == Some(term) {
+                having.push(at as u64 + 1);
+            }
         }
-        if have > self.servers.len() / 2 {
+        if self.truth.is_quorum(&having) {
             return Ok(());
         }
-        Err(format!("entry {index} is committed, but only {have} servers have it on disk"))
+        Err(format!("entry {index} is committed, but only servers {having:?} have it on disk"))
     }
 
     /// Only one server at a time answers clients, and its files have all that is acknowledged.
@@ -57,7 +64,10 @@ impl World {
         let mut serving = (0..self.servers.len()).filter(|at| self.servers[*at].is_serving(now));
         match (serving.next(), serving.next()) {
             (Some(one), Some(other)) => Err(format!("servers {one} and {other} serve at once")),
-            (Some(one), None) => self.check_readable(one),
+            (Some(one), None) => {
+                self.check_lease(one)?;
+                self.check_readable(one)
+            }
             (None, _) => Ok(()),
         }
     }
@@ -171,6 +181,20 @@ impl World {
         self.context.story.tell(self.context.now, || what);
     }
 
+    /// A member counts with the members that are committed, and ends when it is none any more.
+    pub(super) fn check_members(&self, at: usize) -> Verdict {
+        let Some(process) = &self.servers[at].process else { return Ok(()) };
+        let members = process.driver.node().members();
+        if !self.truth.has_had(members) {
+            return Err(format!("server {at} counts with {members:?}, which are not committed"));
+        }
+        let is_member = members.servers.contains_key(&(at as u64 + 1));
+        if !is_member && process.orders.is_empty() {
+            return Err(format!("server {at} was removed, and goes on"));
+        }
+        Ok(())
+    }
+
     /// The data files of a server hold what is committed, as far as they go.
     pub(super) fn check_files(&self, at: usize) -> Verdict {
         let Some(process) = &self.servers[at].process else { return Ok(()) };
@@ -228,6 +252,9 @@ impl World {
 
     fn check_same(&mut self) -> Verdict {
         for (at, server) in self.servers.iter().enumerate() {
+            if !self.truth.members().servers.contains_key(&(at as u64 + 1)) {
+                continue;
+            }
             let process = server.process.as_ref().ok_or(format!("server {at} is not there"))?;
             let replica = process.applier.replica();
             if replica.index != self.truth.index() || replica.machine != self.truth.machine {

@@ -1,5 +1,6 @@
 //! What goes wrong in a cluster and when it ends.
 
+use super::operator::Wish;
 use super::server::Server;
 use super::{MemberStep, Stage, Verdict, World};
 use crate::disk::mem::Fault;
@@ -153,7 +154,8 @@ impl World {
         let waiting = self.truth.machine.lock().waiters().count();
         let waits = (self.clients.len() + waiting) as u64;
         let waits = waits * (2 * self.context.plan.lease_ms + 1_500) * 1000;
-        self.set_deadline(15_000_000 + waits);
+        let changes = if self.wish == Wish::Nothing { 0 } else { CHANGES_US };
+        self.set_deadline(15_000_000 + waits + changes);
         Ok(())
     }
 
@@ -199,10 +201,14 @@ impl World {
             .collect();
         let roles: Vec<_> = self.servers.iter().map(Server::describe).collect();
         Err(format!(
-            "long after all faults have ended, clients still wait: {waiting:?}; servers: {roles:?}"
+            "long after all faults have ended, clients still wait: {waiting:?}, operators for {:?}; \
+             servers: {roles:?}",
+            self.wish
         ))
     }
 }
 
+/// So long changes of the members may take.
+const CHANGES_US: u64 = 15_000_000;
 /// By then everything has come to everybody.
 const SETTLE_US: u64 = 3_000_000;

@@ -4,7 +4,9 @@
 mod checks;
 mod faith;
 mod faults;
+mod leading;
 mod network;
+mod operator;
 mod plan;
 mod server;
 mod threads;
@@ -20,6 +22,7 @@ use crate::protocol::Reply;
 use crate::proxy::random::Random;
 use crate::types::{FileId, LogIndex};
 use network::Network;
+use operator::Wish;
 use plan::Limits;
 use raft::eraftpb::{Message, MessageType};
 use server::Server;
@@ -37,6 +40,8 @@ pub struct World {
     truth: Truth,
     /// When a server took an entry for committed that was new.
     committed_at: u64,
+    /// What operators want.
+    wish: Wish,
     /// Chance of the judge's own: what it looks at changes nothing.
     judge: Random,
     calls: u64,
@@ -69,6 +74,8 @@ enum Stage {
 /// What a server of a cluster does next.
 pub enum MemberStep {
     Start,
+    /// It asks to be let in.
+    Join,
     /// The thread that drives looks at what there is.
     Round {
         due: u64,
@@ -117,7 +124,7 @@ type Verdict = Result<(), String>;
 impl World {
     pub fn new(seed: u64, servers: usize, calls: u64, story: Story) -> World {
         let mut random = Random::new(seed, servers as u64);
-        let (plan, limits) = plan::draw(&mut random, &mut Random::new(seed, 78));
+        let (plan, limits) = plan::draw(servers, &mut random, &mut Random::new(seed, 78));
         let mut context = Context::new(plan, random, story);
         context.servers = servers;
         let plan = context.plan.clone();
@@ -132,8 +139,9 @@ impl World {
             ledger: Ledger::new(plan.files),
             network: Network::new(servers, limits.is_harsh),
             limits,
-            truth: Truth::default(),
             committed_at: 0,
+            truth: Truth::new(server::founders(servers)),
+            wish: Wish::Nothing,
             judge: Random::new(seed, 77),
             calls,
             steps: 0,
@@ -153,6 +161,9 @@ impl World {
             let at = world.context.random.between(0, 400_000);
             world.context.at(at, Event::Think { client, life: 0 });
         }
+        if limits.is_changing {
+            world.context.at(600_000, Event::Operator);
+        }
         if !world.context.plan.is_calm() {
             world.context.at(100_000, Event::Weather);
             world.context.at(300_000, Event::Fault);
@@ -167,7 +178,9 @@ impl World {
             let is_done = |clients: &[Client]| clients.iter().all(Client::is_done);
             match self.stage {
                 Stage::Running if self.context.calls >= self.calls => self.end_faults()?,
-                Stage::Ending if is_done(&self.clients) => self.probe(),
+                Stage::Ending if is_done(&self.clients) && self.wish == Wish::Nothing => {
+                    self.probe();
+                }
                 Stage::Probing if is_done(&self.clients) => self.rest(),
                 _ => {}
             }
@@ -227,6 +240,7 @@ impl World {
                 return Ok(());
             }
             Event::Fault => return self.fault(),
+            Event::Operator => return self.operate(),
             Event::Weather => {
                 self.weather();
                 return Ok(());

@@ -28,6 +28,13 @@ impl Network {
         Network { links, is_harsh, jitter_us: CALM_US }
     }
 
+    /// There is one server more.
+    pub fn grow(&mut self) {
+        let servers = self.links.len() + 1;
+        self.links.resize(servers, Vec::new());
+        self.links.iter_mut().for_each(|links| links.resize(servers, Link::default()));
+    }
+
     /// Draws how slow it is from now on.
     pub fn storm(&mut self, random: &mut Random) {
         self.jitter_us = random.between(CALM_US, 30_000);

@@ -2,6 +2,7 @@
 //! memory. Here it starts and ends; `threads` has what its threads do, step by step.
 
 use super::faith::Faith;
+use super::leading::Leading;
 use super::{MemberStep, World};
 use crate::disk::mem::{Fault, MemDisk};
 use crate::engine::cluster::members::Members;
@@ -29,6 +30,10 @@ pub struct Server {
     pub drift_ppm: i64,
     /// The process stands still until then.
     pub asleep_until: u64,
+    /// It asks to be let in.
+    pub is_waiting: bool,
+    /// It was removed, or its disk is lost.
+    pub is_gone: bool,
 }
 
 pub struct Process {
@@ -42,6 +47,7 @@ pub struct Process {
     pub orders: VecDeque<Order>,
     pub round_at: u64,
     pub faith: Faith,
+    pub leading: Leading,
     /// Of the thread that keeps the journal.
     pub journal: VecDeque<Batch>,
     pub is_saving: bool,
@@ -57,7 +63,15 @@ pub struct Process {
 impl Server {
     pub fn new(drift_ppm: i64) -> Server {
         let disk = MemDisk::new();
-        Server { disk, process: None, life: 0, drift_ppm, asleep_until: 0 }
+        Server {
+            disk,
+            process: None,
+            life: 0,
+            drift_ppm,
+            asleep_until: 0,
+            is_waiting: false,
+            is_gone: false,
+        }
     }
 
     /// What the process's clocks show.
@@ -86,8 +100,12 @@ impl Server {
 impl World {
     /// Starts the process. It may fail, and crash, on the way.
     pub(super) fn start(&mut self, at: usize) -> Result<(), String> {
-        if self.servers[at].process.is_some() {
+        let server = &self.servers[at];
+        if server.process.is_some() || server.is_gone {
             return Ok(());
+        }
+        if server.is_waiting {
+            return self.join(at);
         }
         let crash = self.threaten(at, START_CRASHES, START_STEPS);
         let (context, server) = (&mut self.context, &mut self.servers[at]);
@@ -143,6 +161,7 @@ impl World {
             orders: VecDeque::new(),
             round_at: u64::MAX,
             faith: Faith::default(),
+            leading: Leading::default(),
             journal: VecDeque::new(),
             is_saving: false,
             is_applying: false,

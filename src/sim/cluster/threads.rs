@@ -14,6 +14,7 @@ use crate::server::core::{Action, Core, Now};
 use crate::sim::client::server_addr;
 use crate::sim::context::Event;
 use crate::sim::network::Direction;
+use crate::sim::observe::Cause;
 use crate::sim::server::{Crash, client_at};
 use crate::sim::story::What;
 use crate::types::FileId;
@@ -37,6 +38,7 @@ impl World {
     pub(super) fn step_member(&mut self, at: usize, step: MemberStep) -> Verdict {
         match step {
             MemberStep::Start => return self.start(at),
+            MemberStep::Join => return self.join(at),
             MemberStep::Round { due } => return self.round(at, due),
             MemberStep::Journal => return self.keep_journal(at),
             MemberStep::Apply => return self.apply(at),
@@ -66,6 +68,11 @@ impl World {
                 let message = decode_message(&bytes).map_err(|error| error.to_string())?;
                 let Some(process) = self.process(at) else { return Ok(()) };
                 let id = from as u64 + 1;
+                if process.driver.node().members().has_left(id) {
+                    // As it is told when it connects.
+                    self.leave(from, "is told that it was removed");
+                    return Ok(());
+                }
                 if process.known.insert(id) {
                     self.tell(at, Input::Introduction { id, life: life_of(from) });
                 }
@@ -76,7 +83,10 @@ impl World {
                 let Some(process) = self.process(at) else { return Ok(()) };
                 if process.tick_at == due {
                     process.tick_at = u64::MAX;
-                    return self.work(at, |core, now, actions| core.handle_timeout(now, actions));
+                    let time = Cause::Time;
+                    return self.work(at, time, |core, now, actions| {
+                        core.handle_timeout(now, actions);
+                    });
                 }
             }
             MemberStep::Read { to, reply, file, offset, max } => {
@@ -171,6 +181,7 @@ impl World {
                 return Ok(());
             }
         }
+        self.check_members(at)?;
         let Some(process) = self.process(at) else { return Ok(()) };
         if !process.inbox.is_empty() {
             self.wake(at);
@@ -207,13 +218,16 @@ impl World {
                 }
             }
             Order::Core(standing) => {
-                return self.work(at, |core, now, actions| {
+                return self.work(at, Cause::Other, |core, now, actions| {
                     core.stand(standing, now, actions);
                 });
             }
             // Only for operators, and for servers that come and go.
             Order::Answer(..) | Order::Follow(_) | Order::Offer(_) => {}
-            Order::End => return Err(format!("server {at} was removed")),
+            Order::End if self.truth.members().has_left(at as u64 + 1) => {
+                self.leave(at, "was removed");
+            }
+            Order::End => return Err(format!("server {at} ends as if it were removed")),
             Order::Keep(place, checkpoint) => {
                 let wait = self.latency(20_000);
                 self.later(at, wait, MemberStep::Keep(place, checkpoint, None));
@@ -323,7 +337,7 @@ impl World {
                     self.check_files(at)?;
                 }
                 Some(Task::Core(standing)) => {
-                    self.work(at, |core, now, actions| {
+                    self.work(at, Cause::Other, |core, now, actions| {
                         core.stand(standing, now, actions);
                     })?;
                 }
@@ -436,15 +450,21 @@ impl World {
         if !self.context.full.is_empty() {
             self.look_at_room(at);
         }
-        self.work(at, |core, now, actions| {
+        let is_serving = self.servers[at].is_serving(self.context.now);
+        self.work(at, Cause::Request(request.session), |core, now, actions| {
             core.handle_request(SocketAddr::V4(from), &request, now, actions);
-        })
+        })?;
+        if is_serving {
+            self.note_request(at, &request);
+        }
+        Ok(())
     }
 
     /// Changes the core as a thread does under the lock, then does what that leads to.
     fn work(
         &mut self,
         at: usize,
+        cause: Cause,
         change: impl FnOnce(&mut Core, Now, &mut Vec<Action>),
     ) -> Verdict {
         let now = self.servers[at].clock(self.context.now);
@@ -454,6 +474,8 @@ impl World {
         if process.core.poll_job().is_some() {
             return Err("the core of a member has work for a disk".into());
         }
+        self.check_leading(at, cause)?;
+        let Some(process) = self.process(at) else { return Ok(()) };
         let (deadline, calls) = (process.core.next_deadline(), process.core.poll_call());
         if calls {
             self.wake(at);

@@ -1,22 +1,69 @@
 //! The judge over what is committed: the one log that all members have to agree on, and the state that
 //! follows from it, computed apart from them.
 
+use crate::engine::cluster::members::{Members, Server};
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::solo::decode;
 use crate::machine::{Change, Effect, Machine};
 use crate::sim::ledger::Ledger;
 use crate::sim::observe::{Cause, Handover, Observer};
 
-#[derive(Default)]
 pub struct Truth {
     /// What was committed, by whoever said so first; the founding is entry 1.
     entries: Vec<Committed>,
     pub machine: Machine,
     files: Vec<Vec<u8>>,
     pub observer: Observer,
+    /// Who belonged to the cluster, one after the other.
+    members: Vec<Members>,
 }
 
 impl Truth {
+    pub fn new(founders: Members) -> Truth {
+        Truth {
+            entries: Vec::new(),
+            machine: Machine::default(),
+            files: Vec::new(),
+            observer: Observer::default(),
+            members: vec![founders],
+        }
+    }
+
+    /// Who belongs to the cluster.
+    pub fn members(&self) -> &Members {
+        &self.members[self.members.len() - 1]
+    }
+
+    /// Whether these have been the members at some time.
+    pub fn has_had(&self, members: &Members) -> bool {
+        self.members.contains(members)
+    }
+
+    /// Whether these are a quorum, or were before the last change: with what is committed together
+    /// with a change the members before it count.
+    pub fn is_quorum(&self, servers: &[u64]) -> bool {
+        let is_one = |members: &Members| {
+            let have = members.voters().filter(|id| servers.contains(id)).count();
+            have > members.voters().count() / 2
+        };
+        self.members.iter().rev().take(2).any(is_one)
+    }
+
+    /// One server at a time comes, learning first and under a number that none has had, or goes.
+    fn see_members(&mut self, new: &Members) -> Result<(), String> {
+        let old = self.members();
+        let joined = new.servers.iter().filter(|(id, _)| !old.servers.contains_key(id));
+        let left = old.servers.keys().filter(|id| !new.servers.contains_key(id));
+        let is_sound = |(id, server): (&u64, &Server)| !server.votes && *id > old.newest;
+        let (voters, were) = (new.voters().count(), old.voters().count());
+        let is_one = joined.clone().count() + left.count() <= 1 && voters.abs_diff(were) <= 1;
+        if !is_one || voters == 0 || !joined.clone().all(is_sound) {
+            return Err(format!("members {old:?} became {new:?}"));
+        }
+        self.members.push(new.clone());
+        Ok(())
+    }
+
     /// The last entry.
     pub fn index(&self) -> u64 {
         self.entries.len() as u64 + FOUNDED
@@ -46,6 +93,9 @@ impl Truth {
             return Err(format!("entry {index} is committed after {}", self.index()));
         }
         self.entries.push(committed.clone());
+        if let What::Members(members) = &committed.what {
+            self.see_members(members)?;
+        }
         let What::Command(bytes) = &committed.what else { return Ok(None) };
         let command = decode(bytes)?;
         let mut effects = Vec::new();

@@ -188,7 +188,7 @@ impl World {
                 self.weather();
                 return Ok(());
             }
-            Event::Pause | Event::Member { .. } => return Ok(()),
+            Event::Pause | Event::Operator | Event::Member { .. } => return Ok(()),
             Event::Deadline { number } => return self.deadline(number),
         };
         match step? {
