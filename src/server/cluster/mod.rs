@@ -257,8 +257,8 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 
 /// A disk that took longer than this for one thing counts as slow for a while: who waits for it does
 /// not hear the others.
-const SLOW: Duration = Duration::from_millis(5);
-const SLOW_MS: u64 = 5_000;
+const SLOW: Duration = Duration::from_millis(20);
+const SLOW_MS: u64 = 1_000;
 /// How old an operator's view may be, in milliseconds.
 const VIEW_MS: u64 = 20;
 /// What a server ends with that cannot take part without a change by the operator (sysexits'
