@@ -99,12 +99,16 @@ impl Log {
     }
 
     /// Bytes of the commands in memory that stand at or before `index`, from the newest back: the
-    /// index before which they are more than `bytes`.
-    pub fn tail_from(&self, index: u64, bytes: usize) -> u64 {
+    /// index before which they are more than `bytes`, or in the journal at or before `given_up`.
+    pub fn tail_from(&self, index: u64, bytes: usize, given_up: LogIndex) -> u64 {
         let (mut at, mut left) = (index.min(self.last()), bytes);
         while at > self.before.0 {
-            let size = self.entries[(at - self.before.0 - 1) as usize].data.len() + ENTRY_OVERHEAD;
+            let place = (at - self.before.0 - 1) as usize;
+            let size = self.entries[place].data.len() + ENTRY_OVERHEAD;
             let Some(rest) = left.checked_sub(size) else { break };
+            if self.places[place] <= given_up {
+                break;
+            }
             left = rest;
             at -= 1;
         }

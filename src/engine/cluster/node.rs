@@ -117,6 +117,8 @@ pub struct Node {
     faithful_until: Millis,
     journal: LogIndex,
     saved: LogIndex,
+    /// Up to here the journal may be gone, as a checkpoint takes its place.
+    given_up: LogIndex,
     pending: Pending,
     spare: Vec<u8>,
     is_saving: bool,
@@ -173,6 +175,7 @@ impl Node {
             faithful_until: Millis(now.0 + tuning.election_ms()),
             journal,
             saved: journal,
+            given_up: LogIndex(0),
             pending: Pending::new(),
             spare: Vec::new(),
             is_saving: false,
@@ -269,19 +272,6 @@ impl Node {
             return None;
         }
         postcard::from_bytes(&message.get_snapshot().data).ok()
-    }
-
-    /// Completes the checkpoint of a snapshot that is taken over; where it belongs in the journal:
-    /// behind all that was put there so far, none of which counts any more but term and vote.
-    pub fn place_snapshot(&self, checkpoint: &mut Checkpoint) -> LogIndex {
-        // The entries have come meanwhile, and perhaps more behind them that were acknowledged.
-        if self.log().term_of(checkpoint.index) == Some(checkpoint.term) {
-            return self.place_checkpoint(checkpoint);
-        }
-        let hard = self.raw.raft.hard_state();
-        checkpoint.log_from = (checkpoint.index, checkpoint.term);
-        checkpoint.hard = (hard.term, hard.vote, hard.commit.max(checkpoint.index));
-        self.journal
     }
 
     /// Has the others confirm that this member leads; what they say counts from now on.
@@ -432,18 +422,29 @@ impl Node {
         self.poll(out);
     }
 
-    /// Completes a checkpoint of what has been applied; where it belongs in the journal. Some
-    /// applied entries stay behind it, for members that lag.
-    pub fn place_checkpoint(&self, checkpoint: &mut Checkpoint) -> LogIndex {
+    /// Completes a checkpoint, of what has been applied here or of a state that is taken over; where
+    /// it belongs in the journal, of which nothing before that place is counted on any more. Some
+    /// entries before the state stay, for members that lag.
+    pub fn place_checkpoint(&mut self, checkpoint: &mut Checkpoint) -> LogIndex {
         let (log, hard) = (self.raw.store(), self.raw.raft.hard_state());
-        let from = log.tail_from(checkpoint.index, self.tuning.tail_bytes);
-        checkpoint.log_from = (from, log.term_of(from).unwrap_or_default());
-        checkpoint.hard = (hard.term, hard.vote, hard.commit);
-        let place = log.place_after(from).map_or(self.journal, |place| LogIndex(place.0 - 1));
-        if mutant::is("journal_cut_early") {
-            return self.saved;
-        }
-        place.min(self.saved)
+        let Checkpoint { index, term, .. } = *checkpoint;
+        checkpoint.hard = (hard.term, hard.vote, hard.commit.max(index));
+        checkpoint.log_from = (index, term);
+        let place = if log.term_of(index) == Some(term) {
+            // The log may have got there beside a state that was taken over, and not be stable yet:
+            // then it begins behind the state, which does not need it.
+            let is_saved = log.place_after(index - 1).is_none_or(|place| place <= self.saved);
+            let tail = if is_saved { self.tuning.tail_bytes } else { 0 };
+            let from = log.tail_from(index, tail, self.given_up);
+            checkpoint.log_from = (from, log.term_of(from).unwrap_or_default());
+            let place = log.place_after(from).map_or(self.journal, |place| LogIndex(place.0 - 1));
+            place.min(self.saved)
+        } else {
+            // Behind all that was put there so far: none of it counts any more.
+            self.journal
+        };
+        self.given_up = self.given_up.max(place);
+        if mutant::is("journal_cut_early") { self.saved } else { place }
     }
 
     /// This checkpoint is durable: what it covers is forgotten.

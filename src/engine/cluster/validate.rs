@@ -23,7 +23,7 @@ pub enum Rejected {
     Contradiction,
     #[error("the state that it brings cannot be read, or is not the one that it says")]
     State,
-    #[error("it says something about entries that there are not")]
+    #[error("it says something about entries or terms that there cannot be")]
     Beyond,
     #[error("{0}")]
     Library(String),
@@ -35,6 +35,9 @@ pub fn validate(node: &RawNode<Log>, message: &Message) -> Result<(), Rejected> 
     if message.to != raft.id || message.from == raft.id || message.from == 0 || message.term == 0 {
         return Err(Rejected::Address);
     }
+    if message.term > NUMBER_MAX {
+        return Err(Rejected::Beyond);
+    }
     let kind = message.get_msg_type();
     if !codec::is_for_peers(kind) {
         return Err(Rejected::Kind);
@@ -43,6 +46,10 @@ pub fn validate(node: &RawNode<Log>, message: &Message) -> Result<(), Rejected> 
     match kind {
         MessageType::MsgAppend => {
             let mut before = (message.index, message.log_term);
+            // The library takes an entry that there is not for one of term 0.
+            if (before.0 == 0) != (before.1 == 0) || before.1 > message.term {
+                return Err(Rejected::Entries);
+            }
             for entry in &message.entries {
                 let follows =
                     before.0.checked_add(1) == Some(entry.index) && entry.term >= before.1;
@@ -64,11 +71,19 @@ pub fn validate(node: &RawNode<Log>, message: &Message) -> Result<(), Rejected> 
         {
             return Err(Rejected::Beyond);
         }
+        // It asks for votes when all that it has is stable.
+        MessageType::MsgRequestVoteResponse
+            if raft.state == StateRole::Candidate && raft.raft_log.persisted < last =>
+        {
+            return Err(Rejected::Beyond);
+        }
         MessageType::MsgSnapshot => {
             let metadata = message.get_snapshot().get_metadata();
             let is_member = metadata.get_conf_state().voters.contains(&raft.id)
                 || metadata.get_conf_state().learners.contains(&raft.id);
-            if metadata.index == 0 || metadata.term > message.term || !is_member {
+            let is_right = (1..=NUMBER_MAX).contains(&metadata.index)
+                && (1..=message.term).contains(&metadata.term);
+            if !is_right || !is_member {
                 return Err(Rejected::Entries);
             }
             let state = postcard::from_bytes::<Checkpoint>(&message.get_snapshot().data);
@@ -88,3 +103,6 @@ pub fn validate(node: &RawNode<Log>, message: &Message) -> Result<(), Rejected> 
     }
     Ok(())
 }
+
+/// No cluster gets to a term or an entry of this number.
+const NUMBER_MAX: u64 = 1 << 62;

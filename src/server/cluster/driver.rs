@@ -144,7 +144,7 @@ impl Driver {
             }
             Input::NotKept => orders.push(Order::Apply(Due::Free)),
             Input::Fetched(message, mut checkpoint) => {
-                let place = self.node.place_snapshot(&mut checkpoint);
+                let place = self.node.place_checkpoint(&mut checkpoint);
                 if mutant::is("state_not_kept") {
                     self.take_over(message, now, orders);
                     return Ok(());

@@ -1,6 +1,7 @@
 //! Clusters in one thread from a seed: members, their disks and the network between them, all of
 //! which fail. What must hold is checked at every step ([`world`]).
 
+mod hostile;
 mod world;
 
 use world::{Faults, World};

@@ -510,7 +510,7 @@ impl Member {
 impl Process {
     /// Makes a state that another member sent this member's own, durably.
     fn take_over(&mut self, mut checkpoint: Checkpoint, disk: &MemDisk) {
-        let place = self.node.place_snapshot(&mut checkpoint);
+        let place = self.node.place_checkpoint(&mut checkpoint);
         write_checkpoint(disk, Path::new(DIR), place, &checkpoint).unwrap();
         self.writer.remove_through(place).unwrap();
         self.checkpointed = checkpoint.index;
