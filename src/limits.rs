@@ -60,6 +60,8 @@ pub const SESSION_TTL_MS_MAX: u64 = 30 * 86_400_000;
 /// How long the last reply of a closed session is kept for a client that did not get it.
 pub const LINGER_MS: u64 = 60_000;
 
+/// Waiters that get their place among the first so many are told of it only when they ask again.
+pub const UNTOLD_MAX: usize = 64;
 /// A waiter at position `p` asks again after `p` times this, in milliseconds...
 pub const ASK_AGAIN_MS_STEP: u64 = 100;
 /// ... but at least this often, in milliseconds.

@@ -39,7 +39,7 @@ impl Exchange {
         self.server = server;
         self.silent_since = None;
         if let Some(round_trip_us) = self.window.measure(reply.stamp.0, now)
-            && is_prompt(&flight.kind, &reply.outcome, round_trip_us <= self.rtt.timeout_us())
+            && is_prompt(&flight.kind, &reply.outcome)
         {
             self.rtt.sample(round_trip_us);
         }
@@ -361,14 +361,12 @@ impl Exchange {
     }
 }
 
-/// Whether the reply left as soon as the request came, so that it tells a round trip. Turns and
-/// grants that the server announces of its own accord do not: where the first answer was lost
-/// they would measure the wait in the queue. A grant may be either: it counts if it came before the
-/// request would have been repeated.
-fn is_prompt(kind: &Kind, outcome: &Outcome<'_>, is_early: bool) -> bool {
+/// Whether the reply left as soon as the request came, so that it tells a round trip. A grant may have
+/// waited for other clients, and so may the word that it is this one's turn.
+fn is_prompt(kind: &Kind, outcome: &Outcome<'_>) -> bool {
     match (kind, outcome) {
         (_, Outcome::Queued { ask_again_ms: 0, .. }) => false,
-        (Kind::Acquire { .. }, Outcome::Granted { .. }) => is_early,
+        (Kind::Acquire { try_only }, Outcome::Granted { .. }) => *try_only,
         _ => true,
     }
 }

@@ -2,7 +2,7 @@
 //! goes where it belongs.
 
 use super::{Action, Core, Now};
-use crate::limits::SKIP_MAX;
+use crate::limits::{SKIP_MAX, UNTOLD_MAX};
 use crate::machine::{Answer, Change, Command, Effect, Evicted};
 use crate::mutant;
 use crate::server::watch::Event;
@@ -47,6 +47,9 @@ impl Core {
                     Answer::Granted(token) => {
                         self.watch.begin_hold(session, token, now.steady);
                         self.meter.granted(None);
+                    }
+                    Answer::Waiting if self.machine.lock().waiting() <= UNTOLD_MAX => {
+                        return self.leave_untold(session, now);
                     }
                     Answer::Disconnected => self.watch.linger(session, now.steady),
                     _ => {}

@@ -37,15 +37,20 @@ impl Core {
     /// Whether a waiter that asks again need not be answered: it was called, and will be granted
     /// the lock within moments. If not, it asks once more.
     pub(super) fn is_called(&mut self, id: SessionId, now: Now) -> bool {
-        let Some(session) = self.machine.session(id) else { return false };
-        if session.answer != Answer::Waiting
-            || self.called.take_if(|called| *called == id).is_none()
-        {
+        let waits = self.machine.session(id).is_some_and(|one| one.answer == Answer::Waiting);
+        if !waits || self.called.take_if(|called| *called == id).is_none() {
             return false;
         }
+        self.leave_untold(id, now);
+        true
+    }
+
+    /// Says nothing to a waiter for now: in a short queue it mostly has the lock before it would ask
+    /// again, and to be told its place would only wake it.
+    pub(super) fn leave_untold(&mut self, id: SessionId, now: Now) {
+        let Some(session) = self.machine.session(id) else { return };
         let since = session.ticket.map(|ticket| (ticket, now.steady_us));
         self.watch.expect(id, ASK_AGAIN_MS_STEP, now.steady, since);
-        true
     }
 
     /// Has the first waiter ask now, while another holds the lock, if it has not for some time:
