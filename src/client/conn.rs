@@ -12,7 +12,7 @@ use super::lease::LeaseView;
 use super::options::{Options, resolve};
 use super::pace::{Kind, Pace};
 use super::process::{describe, random};
-use super::socket::Socket;
+use super::socket::{Burst, Socket};
 use crate::limits::DATAGRAM_MAX;
 use crate::protocol::Status;
 use crate::types::FencingToken;
@@ -57,7 +57,7 @@ pub struct Connection {
     wait: Arc<Wait>,
     process: u32,
     pace: Pace,
-    outgoing: Vec<u8>,
+    outgoing: Burst,
     incoming: Vec<u8>,
     message: Cow<'static, str>,
 }
@@ -103,7 +103,7 @@ impl Connection {
             wait: Arc::default(),
             process: std::process::id(),
             pace: Pace::default(),
-            outgoing: Vec::with_capacity(DATAGRAM_MAX),
+            outgoing: Burst::default(),
             // One byte more than a datagram may have, so that a longer one is recognised.
             incoming: vec![0; DATAGRAM_MAX + 1],
             message: Cow::Borrowed(""),
@@ -310,8 +310,9 @@ impl Connection {
         let is_held = self.exchange.token().is_some();
         let now = now_us();
         self.exchange.begin(if is_held { Call::Abort } else { Call::Close }, now);
-        if let Some(to) = self.exchange.poll_transmit(now, &mut self.outgoing) {
-            socket.send(&self.outgoing, to);
+        if let Some(to) = self.exchange.poll_transmit(now, self.outgoing.next()) {
+            self.outgoing.add(socket, to);
+            self.outgoing.leave(socket);
         }
     }
 }
@@ -325,16 +326,17 @@ impl Drop for Connection {
 fn drive(
     exchange: &mut Exchange,
     (socket, wait): (&Socket, &Wait),
-    (outgoing, incoming): (&mut Vec<u8>, &mut [u8]),
+    (outgoing, incoming): (&mut Burst, &mut [u8]),
     is_quick: bool,
 ) -> Result<Answer, Error> {
     loop {
         if wait.is_cancelled() {
             exchange.handle_cancel(now_us());
         }
-        while let Some(to) = exchange.poll_transmit(now_us(), outgoing) {
-            socket.send(outgoing, to);
+        while let Some(to) = exchange.poll_transmit(now_us(), outgoing.next()) {
+            outgoing.add(socket, to);
         }
+        outgoing.leave(socket);
         if let Some(outcome) = exchange.poll_outcome() {
             return outcome;
         }

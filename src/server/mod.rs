@@ -12,6 +12,7 @@ pub mod config;
 pub mod core;
 mod early;
 mod http;
+mod inbox;
 mod meter;
 mod outbox;
 mod reception;

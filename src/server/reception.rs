@@ -7,11 +7,11 @@
 //! costs more than serving it. One of them looks from time to time whether the thread with the
 //! turn is stuck, and then takes the turn from it.
 
+use super::inbox::Inbox;
 use super::threads::lock;
 use crate::engine::solo::Flush;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, SockaddrIn, recvmsg};
-use std::io::IoSliceMut;
+use nix::sys::socket::{MsgFlags, SockaddrIn};
 use std::os::fd::RawFd;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
@@ -216,24 +216,24 @@ impl Turn {
     pub fn receive(
         &mut self,
         socket: RawFd,
-        buffer: &mut [u8],
+        inbox: &mut Inbox,
         spin: Duration,
-    ) -> nix::Result<(usize, Option<SockaddrIn>)> {
+    ) -> nix::Result<Option<SockaddrIn>> {
         let begun = Instant::now();
         let mut received = Err(Errno::EAGAIN);
         if self.is_dense && !spin.is_zero() {
-            received = receive(socket, buffer, MsgFlags::MSG_DONTWAIT);
+            received = inbox.receive(socket, MsgFlags::MSG_DONTWAIT);
             while received == Err(Errno::EAGAIN) && begun.elapsed() < spin {
                 thread::yield_now();
-                received = receive(socket, buffer, MsgFlags::MSG_DONTWAIT);
+                received = inbox.receive(socket, MsgFlags::MSG_DONTWAIT);
             }
         }
         if received == Err(Errno::EAGAIN) {
-            received = receive(socket, buffer, MsgFlags::empty());
+            received = inbox.receive(socket, MsgFlags::empty());
         }
         let now = Instant::now();
         self.is_dense = now - begun < DENSE;
-        if let Ok((_, Some(from))) = &received {
+        if let Ok(Some(from)) = &received {
             self.heard(*from, now);
         }
         received
@@ -245,16 +245,6 @@ impl Turn {
             _ => (self.client, self.is_lone) = (Some((from, now)), false),
         }
     }
-}
-
-fn receive(
-    socket: RawFd,
-    buffer: &mut [u8],
-    flags: MsgFlags,
-) -> nix::Result<(usize, Option<SockaddrIn>)> {
-    let mut parts = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<SockaddrIn>(socket, &mut parts, None, flags)?;
-    Ok((message.bytes, message.address))
 }
 
 #[cfg(test)]

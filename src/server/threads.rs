@@ -15,12 +15,13 @@ use super::cluster::driver::Input;
 use super::cluster::helm::steer;
 use super::config::ServerConfig;
 use super::core::{Action, Core, Now, Page, encode_page};
+use super::inbox::Inbox;
 use super::reception::{Duty, Reception, Turn};
 use super::{Clock, Error, Store};
 use crate::engine::solo::{Flush, Job};
 use crate::limits::{DATAGRAM_MAX, NAME_MAX, READ_MAX};
 use crate::protocol::inspect::ServerStatus;
-use crate::protocol::{Op, Outcome, Reason, Reply};
+use crate::protocol::{Op, Outcome, Reason, Reply, Request};
 use crate::sync::Spin;
 use crate::wal::Batch;
 use crate::wire;
@@ -123,6 +124,7 @@ impl Server {
         if let Err(error) = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER) {
             debug!(%error, "the kernel keeps its default receive buffer");
         }
+        Inbox::gather(&socket);
         Arc::new(Server {
             cluster,
             socket,
@@ -223,13 +225,12 @@ impl Server {
     fn receive(self: &Arc<Self>) {
         self.reception.has_started();
         let mut scratch = Scratch::new(Lingers::Never);
-        // One byte more than a datagram may have, so that a longer one is seen to be too long.
-        let mut buffer = [0; DATAGRAM_MAX + 1];
+        let mut inbox = Inbox::new();
         while let Some(duty) = self.reception.stand_by() {
             match duty {
                 Duty::Receive(turn) => {
                     scratch.turn = Some(turn);
-                    self.take_requests(&mut scratch, &mut buffer);
+                    self.take_requests(&mut scratch, &mut inbox);
                 }
                 Duty::Flush(flush) => self.go_on(Some(Job::Flush(flush)), &mut scratch),
             }
@@ -237,14 +238,14 @@ impl Server {
     }
 
     /// Receives and serves for as long as it is this thread's turn.
-    fn take_requests(self: &Arc<Self>, scratch: &mut Scratch, buffer: &mut [u8]) {
+    fn take_requests(self: &Arc<Self>, scratch: &mut Scratch, inbox: &mut Inbox) {
         while let Some(turn) = &mut scratch.turn {
-            let received = turn.receive(self.socket.as_raw_fd(), buffer, self.spin);
+            let received = turn.receive(self.socket.as_raw_fd(), inbox, self.spin);
             if self.is_stopping.load(Ordering::Relaxed) {
                 return;
             }
             match received {
-                Ok((len, Some(from))) => {
+                Ok(Some(from)) => {
                     if self.reception.begin(turn) {
                         self.add_receiver();
                     }
@@ -253,10 +254,10 @@ impl Server {
                         true => Lingers::Always,
                         false => Lingers::Never,
                     };
-                    self.serve(from, &buffer[..len], scratch);
+                    self.serve(from, inbox, scratch);
                     scratch.turn.take_if(|turn| !self.reception.end(turn));
                 }
-                Ok((_, None)) => {}
+                Ok(None) => {}
                 // An earlier reply could not be delivered, or a signal came: not this request's.
                 Err(error) => debug!(%error, "recv"),
             }
@@ -283,25 +284,43 @@ impl Server {
         }
     }
 
-    fn serve(self: &Arc<Self>, from: SocketAddr, datagram: &[u8], scratch: &mut Scratch) {
+    fn serve(self: &Arc<Self>, from: SocketAddr, inbox: &Inbox, scratch: &mut Scratch) {
+        let mut requests =
+            inbox.datagrams().filter_map(|datagram| self.take_up(from, datagram, scratch));
+        let Some(first) = requests.next() else { return };
+        // Pieces of one append: a single look at the core, write to the log and answer do for all.
+        let others: Vec<_> = requests.collect();
+        if self.room_low.load(Ordering::Relaxed) {
+            self.look_at_room();
+        }
+        self.work(scratch, |core, now, actions| {
+            for request in std::iter::once(&first).chain(&others) {
+                core.handle_request(from, request, now, actions);
+            }
+        });
+    }
+
+    /// What a datagram asks of the core.
+    fn take_up<'a>(
+        self: &Arc<Self>,
+        from: SocketAddr,
+        datagram: &'a [u8],
+        scratch: &mut Scratch,
+    ) -> Option<Request<'a>> {
         let request = match wire::decode_request(datagram) {
             Ok(request) => request,
             Err(why) => {
                 self.malformed[why as usize].fetch_add(1, Ordering::Relaxed);
                 debug!(%from, %why, len = datagram.len(), "dropped");
-                return;
+                return None;
             }
         };
         debug!(%from, session = request.session.0, number = request.number.0, op = ?request.op, "request");
         if request.op == Op::Cluster {
-            return self.show_cluster(from, &request, scratch);
+            self.show_cluster(from, &request, scratch);
+            return None;
         }
-        if self.room_low.load(Ordering::Relaxed) {
-            self.look_at_room();
-        }
-        self.work(scratch, |core, now, actions| {
-            core.handle_request(from, &request, now, actions);
-        });
+        Some(request)
     }
 
     /// Changes the core, then does what that leads to: replies and, unless another thread is at

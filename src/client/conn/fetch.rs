@@ -80,8 +80,9 @@ impl Connection {
         while !ahead.is_over() {
             while let Some(piece) = ahead.poll_transmit(now_us(), patience_us) {
                 let op = source.op(offset + piece.at as u64, piece.len);
-                reads.encode(op, piece.stamp, &mut self.outgoing);
-                socket.send(&self.outgoing, reads.server);
+                let request = self.outgoing.next();
+                reads.encode(op, piece.stamp, request);
+                socket.send(request, reads.server);
             }
             let until_us = ahead.timeout(patience_us);
             let mut received = socket.receive_until(until_us, &mut self.incoming, true)?;

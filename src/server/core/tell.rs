@@ -153,6 +153,15 @@ impl Core {
             if let Some(asked) = draft.asked {
                 self.meter.answered(asked);
             }
+            // The answer to a piece of an append is one to all before it.
+            actions.pop_if(|last| match last {
+                Action::Send { reply: earlier, .. } => {
+                    let is_done = matches!(earlier.outcome, Outcome::Done { .. });
+                    (earlier.session, earlier.attempt, is_done)
+                        == (reply.session, reply.attempt, true)
+                }
+                _ => false,
+            });
             actions.push(Action::Send { to: contact.addr, reply });
         }
     }

@@ -314,11 +314,27 @@ fn pieces_that_overtook_each_other_are_staged_in_order() {
         stage.deliver(&c1, Op::Append { file: b"file_0", total: 6, offset, window, data });
     }
     stage.run_disk();
-    assert_eq!(stage.heard(&mut c1).len(), 3);
+    assert_eq!(stage.heard(&mut c1).len(), 1);
     assert_eq!(c1.number, first + 3);
     c1.attempt += 1;
     assert_eq!(stage.ask(&mut c1, Op::Release), [DONE]);
     assert_eq!(stage.published, b"abcdef");
+}
+
+#[test]
+fn pieces_that_are_written_together_have_one_answer() {
+    let mut stage = Stage::new();
+    let mut c1 = stage.client(1);
+    stage.ask(&mut c1, WAIT);
+    let first = c1.number;
+    for (at, data) in [b"ab", b"cd", b"ef"].into_iter().enumerate() {
+        c1.number = first + at as u64;
+        let (offset, window) = (2 * at as u32, at as u16);
+        stage.deliver(&c1, Op::Append { file: b"file_0", total: 6, offset, window, data });
+    }
+    stage.write(Ending::Done);
+    let told: Vec<_> = stage.sent.iter().map(|(_, reply)| reply.number.0).collect();
+    assert_eq!(told, [first + 2]);
 }
 
 #[test]
