@@ -85,7 +85,8 @@ impl World {
             }
             9 if faults.preemption => {
                 // The process stands still, as by SIGSTOP.
-                let until = self.until();
+                // What comes meanwhile is put off until it goes on: that is never earlier than it was.
+                let until = self.until().max(self.servers[server].asleep_until);
                 self.servers[server].asleep_until = until;
                 let what = "stalls".into();
                 self.context.story.tell(now, || What::Member { server, what });

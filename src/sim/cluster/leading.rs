@@ -75,10 +75,6 @@ impl World {
         let leading = &process.leading;
         let is_waited_for = process.core.machine().lock().is_waited_for();
         let Some((session, token)) = leading.observer.holder() else { return Ok(()) };
-        // One that answers nobody does nothing for those who wait either, until it is trusted again.
-        if !process.core.engine().is_serving(server.clock(now).steady) {
-            return Ok(());
-        }
         // A process that has stood still has much to do.
         if leading.term == 0 || !is_waited_for || server.asleep_until + AWAKE_US > now {
             return Ok(());
