@@ -17,6 +17,7 @@ use super::context::{Context, Event};
 use super::ledger::Ledger;
 use super::story::{Story, What};
 use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::members::Members;
 use crate::machine::Part;
 use crate::protocol::Reply;
 use crate::proxy::random::Random;
@@ -42,6 +43,8 @@ pub struct World {
     committed_at: u64,
     /// What operators want.
     wish: Wish,
+    /// The members, if all of them know who they are, and the last entry when that began.
+    known: Option<(Members, u64)>,
     /// Chance of the judge's own: what it looks at changes nothing.
     judge: Random,
     calls: u64,
@@ -142,6 +145,7 @@ impl World {
             committed_at: 0,
             truth: Truth::new(server::founders(servers)),
             wish: Wish::Nothing,
+            known: None,
             judge: Random::new(seed, 77),
             calls,
             steps: 0,

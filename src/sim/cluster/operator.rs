@@ -34,6 +34,7 @@ pub enum Wish {
 impl World {
     /// An operator looks at the cluster.
     pub(super) fn operate(&mut self) -> Verdict {
+        self.look_at_members();
         let members = self.truth.members();
         match self.wish {
             Wish::Add(id) if members.servers.get(&id).is_some_and(|server| server.votes) => {
@@ -69,13 +70,37 @@ impl World {
         match random.between(0, 5) {
             0 if may_grow => self.bring_in(),
             1 if is_large => self.wish = Wish::Remove(any),
-            2 if is_large && may_grow => {
+            2 if is_large && may_grow && self.is_settled() => {
                 self.leave(any as usize - 1, "loses its disk");
                 self.wish = Wish::Replace(any);
             }
             3 => self.ask_leader(Reform::Transfer { server: any }),
             _ => {}
         }
+    }
+
+    /// Notes since when, by the entries that are committed, all members have known who they are.
+    fn look_at_members(&mut self) {
+        let members = self.truth.members();
+        let knows = |id: &u64| {
+            let process = self.servers[*id as usize - 1].process.as_ref();
+            process.is_some_and(|process| process.driver.node().members() == members)
+        };
+        if !members.servers.keys().all(knows) {
+            self.known = None;
+        } else if self.known.as_ref().is_none_or(|(known, _)| known != members) {
+            self.known = Some((members.clone(), self.truth.index()));
+        }
+    }
+
+    /// All members have that on their disks too, with the entries that came after it. Before that a loss of
+    /// power may set some of them back, so those count too who were members before the last change.
+    fn is_settled(&self) -> bool {
+        let Some((members, since)) = &self.known else { return false };
+        members.servers.keys().all(|id| {
+            let process = self.servers[*id as usize - 1].process.as_ref();
+            process.is_some_and(|process| process.applier.replica().index > since + 1)
+        })
     }
 
     /// A new server is there, and asks to be let in.
