@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// Up to this many waiters ahead the position is counted; behind them it is an upper bound that
-/// still counts those who have left, so that asking costs the same however long the queue is.
+/// With up to this many waiters ahead, or behind, the position is counted; between them it is an upper
+/// bound that still counts those who have left, so that asking costs the same however long the queue is.
 const EXACT_POSITIONS: usize = 64;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,16 +126,22 @@ impl Lock {
         !self.queue.is_empty()
     }
 
-    /// Place in the queue, from 1.
+    /// Place in the queue, from 1; counted from the end that is near.
     pub fn position(&self, ticket: Ticket) -> u32 {
-        let ahead = self.queue.range(..ticket).take(EXACT_POSITIONS + 1).count();
-        let position = if ahead <= EXACT_POSITIONS {
-            ahead as u64 + 1
-        } else {
-            let first = self.queue.first_key_value().map_or(ticket, |(first, _)| *first);
-            (ticket.0 - first.0 + 1).min(self.queue.len() as u64)
-        };
+        let mut ahead = self.queue.range(..ticket);
+        let mut behind = self.queue.range(ticket..);
+        let near = (0..=EXACT_POSITIONS).find_map(|steps| match (ahead.next(), behind.next()) {
+            (None, _) => Some(steps + 1),
+            (_, None) => Some(self.queue.len() + 1 - steps),
+            _ => None,
+        });
+        let position = near.map_or_else(|| self.position_at_most(ticket), |near| near as u64);
         u32::try_from(position).unwrap_or(u32::MAX)
+    }
+
+    fn position_at_most(&self, ticket: Ticket) -> u64 {
+        let first = self.queue.first_key_value().map_or(ticket, |(first, _)| *first);
+        (ticket.0 - first.0 + 1).min(self.queue.len() as u64)
     }
 
     /// The holder, if it is this session under this token.
@@ -224,3 +230,26 @@ impl Section {
 
 /// Room made at once for an append in pieces: what its first piece announces may never come.
 const RESERVED_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_near_either_end_is_exact_and_one_between_is_never_told_too_small() {
+        let mut lock = Lock::default();
+        let mut tickets: Vec<_> =
+            (0..400).map(|id| lock.enqueue(SessionId(id), Millis(0))).collect();
+        let last = tickets.len() as u32;
+        assert_eq!(lock.position(tickets[200]), 201);
+        for gone in [350, 340, 200, 60, 3] {
+            lock.leave(tickets.remove(gone));
+        }
+        let told: Vec<_> = tickets.iter().map(|ticket| lock.position(*ticket)).collect();
+        for (position, told) in (1..).zip(&told) {
+            let is_near = position <= 65 || position + 63 >= last - 5;
+            assert!(*told == position || (!is_near && *told > position), "{position}: {told}");
+        }
+        assert_eq!(told[199], 203, "three before it have left, which is not counted");
+    }
+}

@@ -6,7 +6,7 @@ use crate::limits::{FRESH_MS, LINGER_MS, SILENCE_GRACE_MS, TURN_MS_MAX, TURN_REP
 use crate::mutant;
 use crate::protocol::{Reason, Status};
 use crate::types::{Attempt, FencingToken, LogIndex, Millis, SessionId, Stamp, Ticket};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 /// What is known of a session that has been heard since the start.
@@ -68,7 +68,7 @@ pub enum Event {
 pub struct Watch {
     lease: u64,
     session_ttl: u64,
-    contacts: BTreeMap<SessionId, Contact>,
+    contacts: HashMap<SessionId, Contact>,
     /// The last entry that changed something for anybody.
     last_touched: LogIndex,
     /// By when waiters are to be heard that have not been heard since the start.
@@ -85,7 +85,7 @@ impl Watch {
         Watch {
             lease: lease_ms,
             session_ttl: session_ttl_ms,
-            contacts: BTreeMap::new(),
+            contacts: HashMap::new(),
             last_touched: LogIndex(0),
             all_ask_by: Millis(0),
             serves_since: Millis(0),
