@@ -1,7 +1,12 @@
 //! Golden bytes of every kind of message, the round trip, and each way to be malformed.
 
+use super::layout::kind;
 use super::*;
+use crate::limits::{NAME_MAX, READ_MAX};
+use crate::protocol::{ClientInfo, Op, Outcome, Reason, Reform, Reply, Request, Status};
+use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use proptest::prelude::*;
+use std::net::SocketAddrV4;
 
 /// Builds the expected datagram field by field, without the code under test.
 struct Golden(Vec<u8>);
