@@ -1,28 +1,22 @@
 //! What the threads of a server do, step by step, each step at a time of its own, so that anything
 //! may come between two of them.
 
+mod clients;
+mod disk;
+
 use super::server::{Process, life_of};
 use super::{MemberStep, Verdict, World};
 use crate::engine::cluster::codec::{decode_message, encode_message};
-use crate::engine::solo::Ending;
 use crate::limits::READ_MAX;
 use crate::protocol::{Outcome, Reply};
-use crate::server::cluster::applier::{Due, Task};
+use crate::server::cluster::applier::Due;
 use crate::server::cluster::driver::{Input, Order};
-use crate::server::cluster::fetch::Fetching;
-use crate::server::core::{Action, Core, Now};
 use crate::sim::client::server_addr;
 use crate::sim::context::Event;
-use crate::sim::network::Direction;
 use crate::sim::observe::Cause;
-use crate::sim::server::{Crash, client_at};
+use crate::sim::server::Crash;
 use crate::sim::story::What;
-use crate::types::FileId;
-use crate::wire;
 use raft::eraftpb::Message;
-use std::collections::VecDeque;
-use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
 
 impl World {
     fn process(&mut self, at: usize) -> Option<&mut Process> {
@@ -45,38 +39,10 @@ impl World {
             MemberStep::Task(task) => return self.perform_task(at, task),
             MemberStep::Fetch => return self.fetch(at),
             MemberStep::Keep(place, checkpoint, message) => {
-                let crash = self.threaten(at, KEEP_CRASHES, 8);
-                let Some(process) = self.process(at) else { return Ok(()) };
-                let kept = process.store.keep_checkpoint(place, &checkpoint);
-                if self.has_fallen(at, crash)? {
-                    return Ok(());
-                }
-                match (kept, message) {
-                    (Ok(()), Some(message)) => self.tell(at, Input::TakenOver(message)),
-                    (Ok(()), None) => self.tell(at, Input::Kept(checkpoint)),
-                    (Err(error), None) if error.is_full() => self.tell(at, Input::NotKept),
-                    (Err(error), message) if error.is_full() => {
-                        self.later(at, RETRY_US, MemberStep::Keep(place, checkpoint, message));
-                    }
-                    (Err(error), _) => return self.fail(at, &error.to_string()),
-                }
+                return self.keep(at, place, checkpoint, message);
             }
             MemberStep::Hear { from, connection, bytes } => {
-                if connection != self.network.connection(from, at) {
-                    return Ok(());
-                }
-                let message = decode_message(&bytes).map_err(|error| error.to_string())?;
-                let Some(process) = self.process(at) else { return Ok(()) };
-                let id = from as u64 + 1;
-                if process.driver.node().members().has_left(id) {
-                    // As it is told when it connects.
-                    self.leave(from, "is told that it was removed");
-                    return Ok(());
-                }
-                if process.known.insert(id) {
-                    self.tell(at, Input::Introduction { id, life: life_of(from) });
-                }
-                self.tell(at, Input::Message(message));
+                return self.hear(at, from, connection, &bytes);
             }
             MemberStep::Serve { from, bytes } => return self.serve(at, from, &bytes),
             MemberStep::Tick { due } => {
@@ -108,6 +74,26 @@ impl World {
                 return self.fall(at, Crash::Kill);
             }
         }
+        Ok(())
+    }
+
+    /// What another member has sent arrives.
+    fn hear(&mut self, at: usize, from: usize, connection: u64, bytes: &[u8]) -> Verdict {
+        if connection != self.network.connection(from, at) {
+            return Ok(());
+        }
+        let message = decode_message(bytes).map_err(|error| error.to_string())?;
+        let Some(process) = self.process(at) else { return Ok(()) };
+        let id = from as u64 + 1;
+        if process.driver.node().members().has_left(id) {
+            // As it is told when it connects.
+            self.leave(from, "is told that it was removed");
+            return Ok(());
+        }
+        if process.known.insert(id) {
+            self.tell(at, Input::Introduction { id, life: life_of(from) });
+        }
+        self.tell(at, Input::Message(message));
         Ok(())
     }
 
@@ -271,253 +257,6 @@ impl World {
         }
     }
 
-    /// The journal's thread writes and syncs a batch.
-    fn keep_journal(&mut self, at: usize) -> Verdict {
-        let crash = self.threaten(at, SAVE_CRASHES, 4);
-        let Some(process) = self.process(at) else { return Ok(()) };
-        let Some(mut batch) = process.journal.pop_front() else { return Ok(()) };
-        let ending = process.store.save(&mut batch);
-        if self.has_fallen(at, crash)? {
-            return Ok(());
-        }
-        let Some(process) = self.process(at) else { return Ok(()) };
-        match ending {
-            Ending::Done => {
-                process.is_saving = !process.journal.is_empty();
-                if process.is_saving {
-                    let wait = self.latency(1_500);
-                    self.later(at, wait, MemberStep::Journal);
-                }
-                self.look_at_room(at);
-                self.tell(at, Input::Saved(batch));
-            }
-            Ending::Full => {
-                process.journal.push_front(batch);
-                self.look_at_room(at);
-                self.later(at, RETRY_US, MemberStep::Journal);
-            }
-            Ending::Failed => return self.fail(at, "cannot keep the journal"),
-        }
-        Ok(())
-    }
-
-    /// The disk is broken: the process ends.
-    fn fail(&mut self, at: usize, why: &str) -> Verdict {
-        if !self.context.plan.faults.spoils_disk() {
-            return Err(format!("server {at} ends: {why}"));
-        }
-        self.fall(at, Crash::Kill)
-    }
-
-    /// The thread that applies.
-    fn apply(&mut self, at: usize) -> Verdict {
-        while let Some(process) = self.process(at) {
-            let polled = process.applier.poll().map_err(|why| format!("server {at}: {why}"))?;
-            match polled {
-                None => {
-                    process.is_applying = false;
-                    return Ok(());
-                }
-                Some(Task::Publish(parts)) => {
-                    let wait = self.latency(100);
-                    self.later(at, wait, MemberStep::Task(parts));
-                    return Ok(());
-                }
-                Some(Task::Fetch { from, have, want }) => {
-                    let fetching = Fetching::new(have, want, PIECE);
-                    process.fetching = Some((from as usize - 1, fetching));
-                    let what = format!("fetches from server {}", from - 1);
-                    self.context.story.tell(self.context.now, || What::Member { server: at, what });
-                    return self.fetch(at);
-                }
-                Some(Task::Rewind(sizes)) => {
-                    if let Err(error) = process.store.rewind(sizes) {
-                        return self.fail(at, &error.to_string());
-                    }
-                    self.check_files(at)?;
-                }
-                Some(Task::Core(standing)) => {
-                    self.work(at, Cause::Other, |core, now, actions| {
-                        core.stand(standing, now, actions);
-                    })?;
-                }
-                Some(Task::Tell(input)) => self.tell(at, input),
-                // No simulated client makes one.
-                Some(Task::Backup(..)) => {}
-            }
-            if self.is_preempting(0.05) {
-                let wait = self.latency(5_000);
-                self.later(at, wait, MemberStep::Apply);
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    fn perform_task(&mut self, at: usize, mut parts: VecDeque<crate::machine::Part>) -> Verdict {
-        let crash = self.threaten(at, SAVE_CRASHES, 4);
-        let Some(process) = self.process(at) else { return Ok(()) };
-        let ending = process.store.publish(&mut parts);
-        if self.has_fallen(at, crash)? {
-            return Ok(());
-        }
-        match ending {
-            Ending::Done => {
-                self.check_files(at)?;
-                self.apply(at)
-            }
-            Ending::Full => {
-                self.later(at, RETRY_US, MemberStep::Task(parts));
-                Ok(())
-            }
-            Ending::Failed => self.fail(at, "cannot write a data file"),
-        }
-    }
-
-    /// Fetches the next piece, or asks for it.
-    fn fetch(&mut self, at: usize) -> Verdict {
-        let Some(process) = self.servers[at].process.as_mut() else { return Ok(()) };
-        let Some((from, mut fetching)) = process.fetching.take() else { return Ok(()) };
-        let is_done = match fetching.next(process.store.data()) {
-            Ok(None) => true,
-            Ok(Some((file, offset, len))) => {
-                let fetched = self.fetch_piece(at, from, &mut fetching, (file, offset, len));
-                let Some(process) = self.process(at) else { return Ok(()) };
-                if fetched {
-                    process.fetching = Some((from, fetching));
-                    let wait = self.context.random.between(100, 20_000);
-                    self.later(at, wait, MemberStep::Fetch);
-                    return Ok(());
-                }
-                false
-            }
-            Err(why) if why.kind() == io::ErrorKind::InvalidData => {
-                return Err(format!("server {at}: {why}"));
-            }
-            Err(_) => false,
-        };
-        let Some(process) = self.process(at) else { return Ok(()) };
-        process.applier.handle_fetched(is_done);
-        self.taken_over += u64::from(is_done);
-        self.apply(at)
-    }
-
-    fn fetch_piece(
-        &mut self,
-        at: usize,
-        from: usize,
-        fetching: &mut Fetching,
-        (file, offset, len): (FileId, u64, usize),
-    ) -> bool {
-        let is_slow = self.servers[from].asleep_until > self.context.now;
-        if is_slow || !self.network.reaches(at, from, self.context.now) {
-            return false;
-        }
-        let mut data = vec![0; len];
-        let Some(source) = &self.servers[from].process else { return false };
-        let read = source.store.read(file, offset, &mut data);
-        if !matches!(read, Ok((read, _)) if read == len) {
-            return false;
-        }
-        let Some(process) = self.process(at) else { return false };
-        fetching.take(process.store.data(), &data).is_ok()
-    }
-
-    /// A datagram of a client arrives at the socket.
-    pub(super) fn receive(&mut self, at: usize, from: SocketAddrV4, bytes: Vec<u8>) -> Verdict {
-        if self.servers[at].process.is_none() {
-            let (client, direction) = (client_at(from), Direction::ToServer);
-            let now = self.context.now;
-            self.context.story.tell(now, || What::Unheard { client, server: at, direction });
-            return Ok(());
-        }
-        if self.is_preempting(0.05) {
-            let wait = self.context.random.between(0, 5_000);
-            self.later(at, wait, MemberStep::Serve { from, bytes });
-            return Ok(());
-        }
-        self.serve(at, from, &bytes)
-    }
-
-    fn serve(&mut self, at: usize, from: SocketAddrV4, bytes: &[u8]) -> Verdict {
-        let Ok(request) = wire::decode_request(bytes) else { return Ok(()) };
-        let client = &mut self.clients[client_at(from)];
-        if self.servers[at].is_serving(self.context.now) && from == client.addr() {
-            let ttl = self.context.plan.session_ttl_ms;
-            client.was_heard(request.stamp.0, self.context.now, ttl);
-        }
-        // As a thread of a server does when there was little room the last time.
-        if !self.context.full.is_empty() {
-            self.look_at_room(at);
-        }
-        let is_serving = self.servers[at].is_serving(self.context.now);
-        self.work(at, Cause::Request(request.session), |core, now, actions| {
-            core.handle_request(SocketAddr::V4(from), &request, now, actions);
-        })?;
-        if is_serving {
-            self.note_request(at, &request);
-        }
-        Ok(())
-    }
-
-    /// Changes the core as a thread does under the lock, then does what that leads to.
-    fn work(
-        &mut self,
-        at: usize,
-        cause: Cause,
-        change: impl FnOnce(&mut Core, Now, &mut Vec<Action>),
-    ) -> Verdict {
-        let now = self.servers[at].clock(self.context.now);
-        let Some(process) = self.process(at) else { return Ok(()) };
-        let mut actions = Vec::new();
-        change(&mut process.core, now, &mut actions);
-        if process.core.poll_job().is_some() {
-            return Err("the core of a member has work for a disk".into());
-        }
-        self.check_leading(at, cause)?;
-        let Some(process) = self.process(at) else { return Ok(()) };
-        let (deadline, calls) = (process.core.next_deadline(), process.core.poll_call());
-        if calls {
-            self.wake(at);
-        }
-        if let Some(deadline) = deadline {
-            let due = self.servers[at].when(deadline).max(self.context.now);
-            let late = if self.context.random.chance(0.1) { 3_000 } else { 100 };
-            let Some(process) = self.process(at) else { return Ok(()) };
-            if due < process.tick_at {
-                let due = due + self.context.random.between(0, late);
-                if let Some(process) = self.process(at) {
-                    process.tick_at = due;
-                }
-                self.later(at, due - self.context.now, MemberStep::Tick { due });
-            }
-        }
-        for action in actions {
-            match action {
-                Action::Send { to: SocketAddr::V4(to), reply } => self.answer(at, to, &reply),
-                Action::Read { to: SocketAddr::V4(to), reply, file, offset, max } => {
-                    let wait = self.context.random.between(0, 300);
-                    self.later(at, wait, MemberStep::Read { to, reply, file, offset, max });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, at: usize, to: SocketAddrV4, reply: &Reply<'_>) {
-        let mut bytes = Vec::new();
-        wire::encode_reply(reply, &mut bytes);
-        self.context.send((client_at(to), at), Direction::ToClient, to, bytes);
-    }
-
-    pub(super) fn look_at_room(&mut self, at: usize) {
-        if let Some(process) = self.process(at) {
-            let room = process.store.room();
-            process.core.handle_room(room);
-        }
-    }
-
     /// Shows the judge what this server takes for committed.
     fn see_commits(&mut self, at: usize) -> Verdict {
         let Some(process) = self.process(at) else { return Ok(()) };
@@ -530,11 +269,3 @@ impl World {
         seen.iter().try_for_each(|entry| self.see_commit(entry))
     }
 }
-
-/// How often writing is tried again on a full disk.
-const RETRY_US: u64 = 100_000;
-/// Bytes of the data files that are fetched at once.
-const PIECE: usize = 3_000;
-/// How many steps of the disk crash on their way.
-const SAVE_CRASHES: f64 = 0.002;
-const KEEP_CRASHES: f64 = 0.05;
