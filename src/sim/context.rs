@@ -157,6 +157,24 @@ impl Context {
         }
     }
 
+    /// Storm or calm between clients and servers, and with `others` elsewhere, until the next one.
+    pub fn weather(&mut self, others: impl FnOnce(bool, &mut Random)) {
+        if self.is_ending {
+            return;
+        }
+        let is_storm = self.random.chance(0.5);
+        if is_storm {
+            self.network.storm(&self.plan.faults, self.plan.lease_ms, &mut self.random);
+        } else {
+            self.network.calm();
+        }
+        others(is_storm, &mut self.random);
+        let what = if is_storm { "storm" } else { "calm" };
+        self.story.tell(self.now, || What::World(what.into()));
+        let wait = self.random.between(20_000, 1_000_000);
+        self.at(self.now + wait, Event::Weather);
+    }
+
     /// Has the event come at this time; events of the same time come in the order of these calls.
     pub fn at(&mut self, at: u64, event: Event) {
         self.sequence += 1;

@@ -15,7 +15,7 @@ pub enum Malformed {
 }
 
 /// The kinds of message that members exchange; their place is their number on the wire.
-const KINDS: [MessageType; 9] = [
+pub(super) const KINDS: [MessageType; 9] = [
     MessageType::MsgAppend,
     MessageType::MsgAppendResponse,
     MessageType::MsgRequestVote,

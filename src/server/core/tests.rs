@@ -90,6 +90,13 @@ impl Stage {
         self.collect(actions);
     }
 
+    /// Delivers one of the three pieces of an append that begins with request `first`.
+    fn deliver_piece(&mut self, client: &mut Client, first: u64, at: u16, data: &[u8; 2]) {
+        client.number = first + u64::from(at);
+        let offset = 2 * u32::from(at);
+        self.deliver(client, Op::Append { file: b"file_0", total: 6, offset, window: at, data });
+    }
+
     fn pass(&mut self, ms: u64) {
         let until = self.now + ms;
         while let Some(Millis(at)) = self.core.next_deadline().filter(|at| at.0 <= until) {
@@ -308,10 +315,7 @@ fn pieces_that_overtook_each_other_are_staged_in_order() {
     stage.ask(&mut c1, WAIT);
     let first = c1.number;
     for (at, data) in [(2, b"ef"), (1, b"cd"), (1, b"cd"), (0, b"ab")] {
-        c1.number = first + at;
-        let offset = 2 * at as u32;
-        let window = at as u16;
-        stage.deliver(&c1, Op::Append { file: b"file_0", total: 6, offset, window, data });
+        stage.deliver_piece(&mut c1, first, at, data);
     }
     stage.run_disk();
     assert_eq!(stage.heard(&mut c1).len(), 1);
@@ -327,10 +331,8 @@ fn pieces_that_are_written_together_have_one_answer() {
     let mut c1 = stage.client(1);
     stage.ask(&mut c1, WAIT);
     let first = c1.number;
-    for (at, data) in [b"ab", b"cd", b"ef"].into_iter().enumerate() {
-        c1.number = first + at as u64;
-        let (offset, window) = (2 * at as u32, at as u16);
-        stage.deliver(&c1, Op::Append { file: b"file_0", total: 6, offset, window, data });
+    for (at, data) in (0..).zip([b"ab", b"cd", b"ef"]) {
+        stage.deliver_piece(&mut c1, first, at, data);
     }
     stage.write(Ending::Done);
     let told: Vec<_> = stage.sent.iter().map(|(_, reply)| reply.number.0).collect();

@@ -98,6 +98,14 @@ impl Client {
         self.is_done
     }
 
+    /// Those that are not done, and in which call, for people.
+    pub fn waiting(clients: &[Client]) -> Vec<String> {
+        let waiting = clients.iter().filter(|client| !client.is_done());
+        waiting
+            .map(|client| format!("{} in {:?}", client.id, client.program.asked().map(Ask::name)))
+            .collect()
+    }
+
     pub fn is_up(&self) -> bool {
         self.exchange.is_some()
     }

@@ -8,29 +8,15 @@ use crate::limits::LINGER_MS;
 use crate::server::cluster::driver::Input;
 use crate::sim::client::Client;
 use crate::sim::context::Event;
-use crate::sim::program::Ask;
 use crate::sim::server::Crash;
 use crate::sim::story::{FAULTS_END, What};
 
 impl World {
     pub(super) fn weather(&mut self) {
-        let context = &mut self.context;
-        if context.is_ending {
-            return;
-        }
-        let is_storm = context.random.chance(0.5);
-        if is_storm {
-            let plan = &context.plan;
-            context.network.storm(&plan.faults, plan.lease_ms, &mut context.random);
-            self.network.storm(&mut context.random);
-        } else {
-            context.network.calm();
-            self.network.calm();
-        }
-        let what = if is_storm { "storm" } else { "calm" };
-        context.story.tell(context.now, || What::World(what.into()));
-        let wait = context.random.between(20_000, 1_000_000);
-        context.at(context.now + wait, Event::Weather);
+        self.context.weather(|is_storm, random| match is_storm {
+            true => self.network.storm(random),
+            false => self.network.calm(),
+        });
     }
 
     /// Something breaks.
@@ -196,10 +182,7 @@ impl World {
             }
             return self.finish();
         }
-        let waiting = self.clients.iter().filter(|client| !client.is_done());
-        let waiting: Vec<_> = waiting
-            .map(|client| format!("{} in {:?}", client.id, client.program.asked().map(Ask::name)))
-            .collect();
+        let waiting = Client::waiting(&self.clients);
         let roles: Vec<_> = self.servers.iter().map(Server::describe).collect();
         Err(format!(
             "long after all faults have ended, clients still wait: {waiting:?}, operators for {:?}; \

@@ -5,27 +5,12 @@ use crate::disk::mem::Fault;
 use crate::limits::LINGER_MS;
 use crate::sim::client::Client;
 use crate::sim::context::{Context, Event};
-use crate::sim::program::Ask;
 use crate::sim::server::Crash;
 use crate::sim::story::{FAULTS_END, What};
 
 impl World {
     pub(super) fn weather(&mut self) {
-        let World { context, .. } = self;
-        if context.is_ending {
-            return;
-        }
-        let is_storm = context.random.chance(0.5);
-        if is_storm {
-            let Context { network, plan, random, .. } = context;
-            network.storm(&plan.faults, plan.lease_ms, random);
-        } else {
-            context.network.calm();
-        }
-        let what = if is_storm { "storm" } else { "calm" };
-        context.story.tell(context.now, || What::World(what.into()));
-        let wait = context.random.between(20_000, 1_000_000);
-        context.at(context.now + wait, Event::Weather);
+        self.context.weather(|_, _| ());
     }
 
     /// Something breaks.
@@ -149,10 +134,7 @@ impl World {
             }
             return self.finish();
         }
-        let waiting = self.clients.iter().filter(|client| !client.is_done());
-        let waiting: Vec<_> = waiting
-            .map(|client| format!("{} in {:?}", client.id, client.program.asked().map(Ask::name)))
-            .collect();
+        let waiting = Client::waiting(&self.clients);
         Err(format!("long after all faults have ended, clients still wait: {waiting:?}"))
     }
 }

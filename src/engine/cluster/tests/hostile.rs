@@ -1,5 +1,6 @@
 //! One member and what others may say to it, also what no right one says.
 
+use crate::engine::cluster::codec::KINDS;
 use crate::engine::cluster::journal::{Checkpoint, Replay};
 use crate::engine::cluster::log::Log;
 use crate::engine::cluster::members::Members;
@@ -109,21 +110,10 @@ impl Random {
     }
 }
 
-const KINDS: [MessageType; 10] = [
-    MessageType::MsgAppend,
-    MessageType::MsgAppendResponse,
-    MessageType::MsgRequestVote,
-    MessageType::MsgRequestVoteResponse,
-    MessageType::MsgSnapshot,
-    MessageType::MsgHeartbeat,
-    MessageType::MsgHeartbeatResponse,
-    MessageType::MsgTimeoutNow,
-    MessageType::MsgRequestPreVote,
-    MessageType::MsgRequestPreVoteResponse,
-];
-
 fn rubbish(random: &mut Random) -> Message {
-    let kind = KINDS[random.below(KINDS.len() as u64) as usize];
+    // One kind has no place among the others.
+    let at = random.below(KINDS.len() as u64 + 1) as usize;
+    let kind = *KINDS.get(at).unwrap_or(&MessageType::MsgRequestPreVoteResponse);
     let mut message = message(kind, 1 + 2 * random.below(2));
     message.term = match random.below(50) {
         0 => random.number(),
