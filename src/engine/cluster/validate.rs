@@ -18,7 +18,8 @@ pub enum Rejected {
     Entries,
     #[error(
         "it contradicts what is known here: this member or the other has lost what it had \
-         acknowledged, or they are not of the same cluster"
+         acknowledged (is a disk an older copy?), or they are not of the same cluster. A server that \
+         has lost something must not stay: add one with a new number and remove it"
     )]
     Contradiction,
     #[error("the state that it brings cannot be read, or is not the one that it says")]

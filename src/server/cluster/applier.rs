@@ -101,7 +101,7 @@ impl Applier {
             }
             match self.due.pop_front() {
                 Some(Due::Entries(entries, term)) => self.apply(entries, term)?,
-                Some(Due::State(message, checkpoint)) => self.take_over(message, checkpoint),
+                Some(Due::State(message, checkpoint)) => self.take_over(message, checkpoint)?,
                 Some(Due::Free) => {}
                 Some(Due::Backup(session)) => {
                     let Replica { machine, files, .. } = &self.replica;
@@ -157,17 +157,21 @@ impl Applier {
                 self.bytes = self.checkpoint_bytes;
             }
         }
-        let files = self.replica.machine.files();
-        if files > self.files {
-            return Err(format!(
-                "the leader has {files} data files, more than --files gives here: start all \
-                 servers of a cluster with the same number"
-            ));
-        }
+        self.may_have(self.replica.machine.files())?;
         if !parts.is_empty() {
             self.tasks.push_back(Task::Publish(parts.into()));
         }
         Ok(())
+    }
+
+    fn may_have(&self, files: u32) -> Result<(), String> {
+        if files <= self.files {
+            return Ok(());
+        }
+        Err(format!(
+            "the leader has {files} data files, more than --files gives here: start all servers of \
+             a cluster with the same number"
+        ))
     }
 
     /// All that others have committed is applied: this member serves clients from here on.
@@ -183,11 +187,13 @@ impl Applier {
     }
 
     /// Takes over the state of another member, and what this one lacks of the data files.
-    fn take_over(&mut self, message: Message, checkpoint: Box<Checkpoint>) {
+    fn take_over(&mut self, message: Message, checkpoint: Box<Checkpoint>) -> Result<(), String> {
+        self.may_have(checkpoint.machine.files())?;
         self.is_cutting = true;
         let (have, want) = (self.replica.files.clone(), checkpoint.files.clone());
         self.tasks.push_back(Task::Fetch { from: message.from, have, want });
         self.taken = Some((message, checkpoint));
+        Ok(())
     }
 
     /// The data files are as the state wants them, or could not be brought there.
@@ -211,5 +217,31 @@ impl Applier {
         (self.bytes, self.is_cutting) = (0, true);
         let checkpoint = Box::new(self.replica.checkpoint());
         self.tasks.push_back(Task::Tell(Input::Cut(checkpoint)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Change, Command, Machine};
+    use crate::types::Millis;
+
+    /// A state of another member with this many data files.
+    fn state(files: u32) -> Due {
+        let mut machine = Machine::default();
+        let change = Change::Boot { epoch: 1, files };
+        machine.apply(&Command { now_ms: Millis(0), skip: Vec::new(), change }, &mut Vec::new());
+        Due::State(Message::default(), Box::new(Checkpoint { machine, ..Checkpoint::default() }))
+    }
+
+    #[test]
+    fn a_state_with_more_data_files_than_there_may_be_ends_the_member() {
+        let applier = || Applier::new(Replica::default(), 2, 1 << 20);
+        let mut fits = applier();
+        fits.add(state(2));
+        assert!(matches!(fits.poll(), Ok(Some(Task::Fetch { .. }))));
+        let mut grown = applier();
+        grown.add(state(3));
+        assert!(grown.poll().unwrap_err().contains("more than --files gives here"));
     }
 }

@@ -74,6 +74,9 @@ pub enum Order {
     End,
 }
 
+/// Messages that are dropped are traced this often at most.
+const WARN_EVERY_MS: u64 = 10_000;
+
 /// The driver and what it remembers from one round to the next.
 pub struct Driver {
     node: Node,
@@ -84,6 +87,8 @@ pub struct Driver {
     /// Commands of that term that a quorum has.
     committed: u64,
     is_taking_over: bool,
+    /// When a message that is dropped is traced again.
+    may_warn: Millis,
     out: Output,
 }
 
@@ -96,6 +101,7 @@ impl Driver {
             leading: 0,
             committed: 0,
             is_taking_over: false,
+            may_warn: Millis(0),
             out: Output::default(),
         }
     }
@@ -197,7 +203,12 @@ impl Driver {
         match self.node.handle_message(message, now) {
             Ok(()) => {}
             Err(why @ Rejected::Library(_)) => return Err(format!("message of {from}: {why}")),
-            Err(why) => warn!(%why, from, "dropped a message of another server"),
+            // A leader that goes on as if this member had what it lost says so at each beat.
+            Err(why) if now >= self.may_warn => {
+                self.may_warn = Millis(now.0 + WARN_EVERY_MS);
+                warn!(%why, from, "dropped a message of another server");
+            }
+            Err(_) => {}
         }
         Ok(())
     }
