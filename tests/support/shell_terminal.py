@@ -6,7 +6,6 @@ The one argument is the program baton; BATON_SERVER says where the server is, wh
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 from terminal import Terminal, fail
@@ -61,7 +60,6 @@ def main() -> None:
     # Ctrl-C ends a stall too, and drops a line that is not meant.
     one.type("stall 50\r")
     one.expect("stalling for 50.0 s")
-    time.sleep(0.2)
     one.type("\x03")
     one.expect("baton> ")
     one.type("nonsense")

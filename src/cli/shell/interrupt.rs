@@ -54,12 +54,14 @@ impl Interrupt {
         result
     }
 
-    /// Sleeps until the time is over or Ctrl-C is pressed. Returns whether it was.
-    pub(super) fn sleep(&self, time: Duration) -> bool {
-        let mut state = self.state();
-        state.is_pressed = false;
-        let waited = self.pressed.wait_timeout_while(state, time, |state| !state.is_pressed);
-        waited.unwrap_or_else(PoisonError::into_inner).0.is_pressed
+    /// What was pressed so far ends nothing that begins now.
+    pub(super) fn forget(&self) {
+        self.state().is_pressed = false;
+    }
+
+    /// Sleeps until the time is over or Ctrl-C is pressed, or was since [`Interrupt::forget`].
+    pub(super) fn sleep(&self, time: Duration) {
+        drop(self.pressed.wait_timeout_while(self.state(), time, |state| !state.is_pressed));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

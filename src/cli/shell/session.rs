@@ -172,9 +172,12 @@ impl Session {
     }
 
     fn stall(&mut self, time: Duration) -> anyhow::Result<()> {
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.forget();
+        }
         say(&format!("stalling for {}", duration(time.as_millis() as u64)))?;
         match &self.interrupt {
-            Some(interrupt) => drop(interrupt.sleep(time)),
+            Some(interrupt) => interrupt.sleep(time),
             None => std::thread::sleep(time),
         }
         Ok(())
