@@ -2,6 +2,8 @@
 
 mod common;
 
+use baton::Connection;
+use baton::types::Ticket;
 use common::{Server, eventually, hermetic, wait_for_exit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -118,7 +120,11 @@ fn the_lock_is_kept_while_the_input_is_slow_and_others_wait() {
         run(&server, &["lock", "-n", "true"]).status.code() == Some(1)
     });
     let mut waiter = baton(&server, &["append", "file_0", "waiter"]).spawn().unwrap();
-    thread::sleep(Duration::from_secs(2)); // five leases
+    let mut watcher = Connection::connect(&server.addr().to_string()).unwrap();
+    eventually("it has held the lock for five leases, and the other one waits", || {
+        let (page, _) = watcher.lock_page(Ticket(0)).unwrap();
+        page.waiting == 1 && page.now_ms.0 >= page.holder.unwrap().since_ms.0 + 2_000
+    });
     assert_eq!(server.file("file_0"), "", "nothing shows yet, and the waiter waits");
     feed(&mut slow, "last\n");
     drop(slow.stdin.take());

@@ -4,15 +4,14 @@
 mod common;
 
 use baton::{Connection, FencingToken};
-use common::lock::{Bench, code, guard_of, pid};
+use common::lock::{Bench, children_of, code, guard_of, pid};
 use common::{eventually, hermetic, wait_for_exit};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getsid};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -179,8 +178,13 @@ fn a_killed_guard_takes_along_what_the_command_left_behind() {
     let bench = Bench::new();
     let script = format!("setsid sh -c '{}' &", bench.marking().replace("''", "\"\""));
     let mut first = bench.hold(bench.lock(&["sh", "-c", &script]));
-    thread::sleep(Duration::from_millis(200)); // so that the command itself has ended
-    kill(guard_of(&first), Signal::SIGKILL).unwrap();
+    let guard = guard_of(&first);
+    eventually("the command itself has ended, and the guard has what it left", || {
+        let children = children_of(guard);
+        // What was left is alone in a session of its own.
+        !children.is_empty() && children.iter().all(|child| getsid(Some(*child)) == Ok(*child))
+    });
+    kill(guard, Signal::SIGKILL).unwrap();
     assert_eq!(wait_for_exit(&mut first, "the first").code(), Some(75));
     bench.next_one_runs_alone();
 }

@@ -117,11 +117,10 @@ fn scenario_5f_without_a_quorum_nothing_is_acknowledged_until_it_is_back() {
     // Whether the acquire got through is not known; what comes after it was not even sent.
     hasty.fails("acquire", Status::TimedOut);
     hasty.fails("read file_0 0 9", Status::Unavailable);
+    client.send("acquire");
     let mut newcomer = Driver::start_with(&[("BATON_TIMEOUT_MS", "1500")]);
     newcomer.fails(&format!("init {}", cluster.list()), Status::Unavailable);
-    client.send("acquire");
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    assert!(client.is_blocked());
+    assert!(client.is_blocked(), "it was asked before the newcomer tried, and waits longer");
     cluster.restart(follower);
     client.answered_ok();
     client.ok("append file_0 B");

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import random
 import sys
-import time
 
 import pytest
+from relay import QUEUED, Relay
 
 from baton import (
     BatonError,
@@ -25,6 +25,11 @@ from baton import (
 
 def run(main):
     return asyncio.run(asyncio.wait_for(main(), 60))
+
+
+async def queued(relay: Relay) -> None:
+    """Until the client behind the relay stands in the queue."""
+    await asyncio.to_thread(relay.wait_for, QUEUED)
 
 
 def is_free() -> bool:
@@ -64,34 +69,29 @@ def test_every_call_works_without_holding_up_the_loop(server):
     assert server.content("file_0") == b"ABC"
 
 
-def test_other_tasks_run_while_one_waits():
-    async def main():
-        async with await aio.connect() as holder, await aio.connect() as waiter:
+def test_other_tasks_run_while_one_waits(server):
+    async def main(relay):
+        async with await aio.connect() as holder, await aio.connect(relay.address) as waiter:
             grant = await holder.acquire()
             waiting = asyncio.create_task(waiter.acquire())
-            await asyncio.sleep(0.1)
+            await queued(relay)  # would never come back if the waiter held up the loop
             assert not waiting.done()
-            assert await waiter_is_busy(waiting)
             await grant.release()
             assert (await waiting).token > grant.token
 
-    async def waiter_is_busy(waiting):
-        since = time.monotonic()
-        await asyncio.sleep(0.01)
-        return time.monotonic() - since < 5 and not waiting.done()
-
-    run(main)
+    with Relay(server.address) as relay:
+        run(lambda: main(relay))
 
 
 @pytest.mark.server_args("--lease", "60s")
 @pytest.mark.parametrize("way", ["cancel", "wait_for", "timeout", "lock"])
-def test_a_cancelled_wait_leaves_the_queue(way):
-    async def main():
-        async with await aio.connect() as holder, await aio.connect() as waiter:
+def test_a_cancelled_wait_leaves_the_queue(server, way):
+    async def main(relay):
+        async with await aio.connect() as holder, await aio.connect(relay.address) as waiter:
             await holder.acquire()
             if way == "cancel":
                 waiting = asyncio.create_task(waiter.acquire())
-                await asyncio.sleep(0.1)
+                await queued(relay)
                 waiting.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await waiting
@@ -118,7 +118,8 @@ def test_a_cancelled_wait_leaves_the_queue(way):
             async with waiter.lock(timeout=5) as grant:  # it can be used as before
                 await grant.append("file_0", "x")
 
-    run(main)
+    with Relay(server.address) as relay:
+        run(lambda: main(relay))
 
 
 def test_a_wait_with_a_limit_ends_there():
@@ -144,18 +145,20 @@ def test_a_wait_with_a_limit_ends_there():
 def test_a_block_that_is_cancelled_or_fails_publishes_nothing(server):
     async def main():
         async with await aio.connect() as conn:
+            has_appended = asyncio.Event()
 
             async def block(error=None):
                 async with conn.lock() as grant:
                     await grant.append("file_0", "half")
                     if error is not None:
                         raise error
+                    has_appended.set()
                     await asyncio.sleep(60)
 
             with pytest.raises(KeyError):
                 await block(KeyError())
             working = asyncio.create_task(block())
-            await asyncio.sleep(0.2)
+            await has_appended.wait()
             working.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await working
@@ -237,18 +240,19 @@ def test_tasks_that_share_a_connection_take_turns(server):
 
 
 @pytest.mark.server_args("--lease", "60s")
-def test_closing_ends_another_tasks_wait():
-    async def main():
+def test_closing_ends_another_tasks_wait(server):
+    async def main(relay):
         async with await aio.connect() as holder:
             await holder.acquire()
-            waiter = await aio.connect()
+            waiter = await aio.connect(relay.address)
             waiting = asyncio.create_task(waiter.acquire())
-            await asyncio.sleep(0.1)
+            await queued(relay)
             await waiter.close()
             with pytest.raises(BatonError):
                 await waiting
 
-    run(main)
+    with Relay(server.address) as relay:
+        run(lambda: main(relay))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="decorators are of Python 3.10")

@@ -167,12 +167,12 @@ def test_another_thread_can_call_a_wait_off():
 
 
 @pytest.mark.server_args("--lease", "60s")
-def test_closing_ends_another_threads_wait():
-    with Connection() as holder, Connection() as waiter:
+def test_closing_ends_another_threads_wait(server):
+    with Connection() as holder, Relay(server.address) as relay:
         holder.acquire()
-        with ThreadPoolExecutor(1) as pool:
+        with Connection(relay.address) as waiter, ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(waiter.acquire)
-            time.sleep(0.1)
+            relay.wait_for(QUEUED)
             waiter.close()
             with pytest.raises((WouldBlock, NotOpen)):
                 waiting.result(timeout=20)

@@ -94,14 +94,18 @@ pub fn takes_part_in_options(argument: &str) -> bool {
 
 /// The process between `baton lock` and its command.
 pub fn guard_of(child: &Child) -> Pid {
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let mut pid = None;
+    let mut guard = None;
     eventually("there is a guard", || {
-        let text = fs::read_to_string(&children).unwrap_or_default();
-        pid = text.split_whitespace().next().and_then(|pid| pid.parse().ok());
-        pid.is_some()
+        guard = children_of(pid(child)).first().copied();
+        guard.is_some()
     });
-    Pid::from_raw(pid.unwrap())
+    guard.unwrap()
+}
+
+/// The children of the first thread of a process.
+pub fn children_of(pid: Pid) -> Vec<Pid> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
 }
 
 pub fn pid(child: &Child) -> Pid {
