@@ -78,7 +78,9 @@ impl<D: Disk> DataFiles<D> {
             files.push(DataFile { file, size: size.into(), is_changed: false.into() });
         }
         // Also when there are none missing: a killed start may have made them and not come here.
-        disk.sync_dir(dir).map_err(Error::io(dir, "sync"))?;
+        if !mutant::is("data_names_unsynced") {
+            disk.sync_dir(dir).map_err(Error::io(dir, "sync"))?;
+        }
         Ok(DataFiles { dir: dir.to_owned(), files, has_failed: false.into() })
     }
 
@@ -133,7 +135,7 @@ impl<D: Disk> DataFiles<D> {
     pub fn adopt(&self, file: FileId, end: u64, mut see: impl FnMut(&[u8])) -> io::Result<()> {
         let file = self.file(file)?;
         // It may never have been synced.
-        file.is_changed.store(true, Ordering::Release);
+        file.is_changed.store(!mutant::is("adopted_unsynced"), Ordering::Release);
         let end = end.min(file.file.size()?);
         let mut piece = vec![0; ADOPTED_AT_ONCE];
         while file.size() < end {
@@ -187,7 +189,8 @@ impl<D: Disk> DataFiles<D> {
             return Err(Error::Failed);
         }
         for (id, file) in self.files.iter().enumerate() {
-            if !file.is_changed.swap(false, Ordering::AcqRel) {
+            let is_left = id == 0 && mutant::is("first_file_unsynced");
+            if is_left || !file.is_changed.swap(false, Ordering::AcqRel) {
                 continue;
             }
             file.file.sync().map_err(|error| {
@@ -252,7 +255,7 @@ impl<D: Disk> Restore<'_, D> {
         let write = || {
             let file = self.data.file(self.file)?;
             let start = self.sizes[self.file.0 as usize] - self.bytes.len() as u64;
-            file.is_changed.store(true, Ordering::Relaxed);
+            file.is_changed.store(!mutant::is("restored_unsynced"), Ordering::Relaxed);
             file.file.write_at(&self.bytes, start)
         };
         if !self.bytes.is_empty() {

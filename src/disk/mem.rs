@@ -90,6 +90,12 @@ impl MemDisk {
         MemDisk::from(state.copy(names, |file| file.after_power_loss(&mut random)))
     }
 
+    /// The least that a power loss at this moment leaves: what was synced and nothing else.
+    pub fn after_worst_power_loss(&self) -> MemDisk {
+        let state = self.lock();
+        MemDisk::from(state.copy(state.durable_names.clone(), Content::synced))
+    }
+
     /// A copy that shares nothing, as if all had been synced; without limit or fault.
     pub fn snapshot(&self) -> MemDisk {
         let state = self.lock();

@@ -180,6 +180,9 @@ impl Solo {
             }
             Ending::Full => {
                 self.marks.stable = flush.through;
+                if mutant::is("full_flush_counts") {
+                    self.marks.published = flush.through;
+                }
                 let again = Flush { needs_sync: false, ..flush };
                 self.unflushed = Some(again).filter(|_| !mutant::is("full_flush_dropped"));
                 self.is_full = true;
@@ -201,7 +204,7 @@ impl Solo {
         let through = self.marks.written;
         let mut parts = VecDeque::new();
         while let Some((index, _)) = self.publishing.front()
-            && *index <= through
+            && (*index < through || (*index == through && !mutant::is("publish_off_by_one")))
         {
             if let Some((_, more)) = self.publishing.pop_front() {
                 parts.extend(more);

@@ -21,7 +21,8 @@ struct Turn<'a> {
 impl Machine {
     /// Runs a committed command and adds what follows from it to `effects`.
     pub fn apply(&mut self, command: &Command, effects: &mut Vec<Effect>) {
-        self.now_ms = self.now_ms.max(command.now_ms);
+        let is_back = mutant::is("time_goes_back");
+        self.now_ms = if is_back { command.now_ms } else { self.now_ms.max(command.now_ms) };
         match &command.change {
             Change::Boot { epoch, files } => self.boot(*epoch, *files),
             Change::Register { nonce, attempt, client } => {
@@ -184,7 +185,9 @@ impl Machine {
         };
         if let Some(session) = self.sessions.get_mut(&turn.session) {
             session.last = number;
-            session.attempt = turn.attempt;
+            if !mutant::is("attempt_not_kept") {
+                session.attempt = turn.attempt;
+            }
             session.answer = answer;
         }
         effects.push(Effect::Answer { session: turn.session, is_stable });
@@ -194,20 +197,20 @@ impl Machine {
         if self.lock.held_by(turn.session, turn.token).is_some() {
             return Answer::Granted(turn.token);
         }
-        if self.holds(turn.session) {
+        if self.holds(turn.session) && !mutant::is("queues_behind_itself") {
             // The client has been told that this lock is lost, and a crash took the entry by which
             // it was. What was appended under it must not become part of what follows.
             self.give_back(RecordKind::Expired);
             self.pass_on(turn.skip, effects);
         }
         if self.lock.holder.is_some() {
-            if try_only {
+            if try_only && !mutant::is("try_waits") {
                 return Answer::Refused(Status::WouldBlock, Reason::None);
             }
             let Some(session) = self.sessions.get_mut(&turn.session) else {
                 return Answer::Refused(Status::SessionLost, Reason::None);
             };
-            if session.ticket.is_none() {
+            if session.ticket.is_none() || mutant::is("queued_twice") {
                 session.ticket = Some(self.lock.enqueue(turn.session, self.now_ms));
             }
             return Answer::Waiting;
@@ -283,7 +286,12 @@ impl Machine {
                 self.record(RecordKind::Skipped, id, token, 0);
             }
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            session.ticket = None;
+            if !mutant::is("turn_keeps_ticket") {
+                session.ticket = None;
+            }
+            if is_skipped && mutant::is("skipped_not_told") {
+                continue;
+            }
             if is_skipped {
                 session.answer = Answer::Refused(Status::LeaseExpired, Reason::Skipped);
                 continue;
@@ -302,9 +310,11 @@ impl Machine {
             self.record_by(kind, holder.session, holder.token, holder.section.bytes(), by);
         }
         if let Some(session) = self.sessions.get_mut(&holder.session) {
-            session.lost = Some((holder.token, reason));
+            if !mutant::is("loss_not_kept") {
+                session.lost = Some((holder.token, reason));
+            }
             // If the client has not seen the grant, it must not believe in it later.
-            if session.answer == Answer::Granted(holder.token) {
+            if session.answer == Answer::Granted(holder.token) && !mutant::is("unseen_grant_kept") {
                 session.answer = Answer::Refused(Status::LeaseExpired, reason);
             }
         }
@@ -338,7 +348,8 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) -> Answer {
         // Given back since it was admitted.
-        if self.lock.holder.as_ref().is_none_or(|holder| holder.token != token) {
+        let is_it = |holder: &Holder| holder.token == token || mutant::is("anybody_revoked");
+        if !self.lock.holder.as_ref().is_some_and(is_it) {
             return Answer::Refused(Status::Refused, Reason::NotHeld);
         }
         if mutant::is("revoke_publishes")

@@ -131,7 +131,7 @@ impl Lock {
         let mut ahead = self.queue.range(..ticket);
         let mut behind = self.queue.range(ticket..);
         let near = (0..=EXACT_POSITIONS).find_map(|steps| match (ahead.next(), behind.next()) {
-            (None, _) => Some(steps + 1),
+            (None, _) => Some(steps + usize::from(!mutant::is("position_off_by_one"))),
             (_, None) => Some(self.queue.len() + 1 - steps),
             _ => None,
         });
@@ -177,14 +177,15 @@ impl Section {
 
     /// Bytes that the section will have when the piece's append is whole.
     pub fn bytes_with(&self, piece: &Piece<'_>) -> u64 {
-        self.bytes + u64::from(piece.total)
+        let before = if mutant::is("limit_per_append") { 0 } else { self.bytes };
+        before + u64::from(piece.total)
     }
 
     /// Adds an accepted piece. With its last piece an append joins the section; the beginning of
     /// another one before that drops it.
     pub fn stage(&mut self, piece: &Piece<'_>) {
         if piece.offset == 0 {
-            self.open = None;
+            self.open = self.open.take().filter(|_| mutant::is("half_append_continued"));
             if piece.data.len() == piece.total as usize {
                 self.join(piece.file, piece.data.into());
                 return;

@@ -183,7 +183,8 @@ impl Machine {
             // took effect after a restart. It can neither be undone nor explained.
             let is_contradiction =
                 number == session.last && session.attempt.is_before(request.attempt);
-            return if is_contradiction && !session.is_closed() {
+            let is_ignored = mutant::is("contradiction_ignored");
+            return if is_contradiction && !session.is_closed() && !is_ignored {
                 self.lose(request.session, session)
             } else {
                 Admission::Ignore
@@ -199,8 +200,13 @@ impl Machine {
             return self.admit_next(request, session, section_limit);
         }
         match request.op {
-            Op::Cancel if number == next.next() => self.propose(request, Ask::Cancel),
-            Op::Append { window, .. } if number.0.saturating_sub(window.into()) <= next.0 => {
+            Op::Cancel if number == next.next() && !mutant::is("cancel_in_turn_only") => {
+                self.propose(request, Ask::Cancel)
+            }
+            Op::Append { window, .. }
+                if number.0.saturating_sub(window.into())
+                    <= next.0 - u64::from(mutant::is("early_window_short")) =>
+            {
                 Admission::Early
             }
             _ => self.lose(request.session, session),
@@ -264,6 +270,7 @@ impl Machine {
                 self.propose_as_holder(request, session, Ask::Close)
             }
             Op::Close => self.propose(request, Ask::Close),
+            Op::Renew if mutant::is("renew_unchecked") => Admission::Renewed,
             Op::Renew => match self.holder(request, session) {
                 Ok(_) => Admission::Renewed,
                 Err((status, reason)) => Admission::Refuse(status, reason),
@@ -278,7 +285,7 @@ impl Machine {
             },
             Op::Reform(reform) => Admission::Reform(reform.clone()),
             Op::Revoke { token, reason } => match &self.lock.holder {
-                Some(holder) if holder.token == *token => {
+                Some(holder) if holder.token == *token || mutant::is("anybody_revoked") => {
                     self.propose(request, Ask::Revoke { token: *token, reason: (*reason).into() })
                 }
                 _ => Admission::Refuse(Status::Refused, Reason::NotHeld),

@@ -182,7 +182,7 @@ impl Core {
 
     /// The data files have this many bytes at the start.
     pub fn handle_published(&mut self, bytes: u64) {
-        self.published = bytes;
+        self.published = if mutant::is("size_forgotten_at_start") { 0 } else { bytes };
     }
 
     /// Has everything proposed so far made stable and published.
@@ -341,7 +341,7 @@ impl Core {
 
     fn after_job(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.meter.tick(now);
-        if self.engine.is_full() {
+        if self.engine.is_full() && !mutant::is("full_never_retried") {
             self.watch.retry_at(Millis(now.steady.0 + RETRY_MS));
         }
         self.flush(now, actions);
@@ -390,7 +390,7 @@ impl Core {
     fn has_room(&self, request: &Request<'_>) -> bool {
         if self.engine.is_full() {
             // A cancel cannot be refused: its client would not know which number comes next.
-            return request.op == Op::Cancel;
+            return request.op == Op::Cancel && !mutant::is("cancel_refused_when_full");
         }
         let (staged, floor) = (self.machine.staged_bytes(), self.settings.limits.disk_floor);
         let needed = match &request.op {

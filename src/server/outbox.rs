@@ -47,8 +47,9 @@ impl Outbox {
     pub fn pop(&mut self, marks: Marks) -> Option<Draft> {
         let is_early = crate::mutant::is("ack_before_files");
         let done = if is_early { marks.stable } else { marks.published };
-        pop_through(&mut self.written, marks.written)
-            .or_else(|| pop_through(&mut self.published, done))
+        let is_ahead = crate::mutant::is("outbox_off_by_one");
+        let written = if is_ahead { marks.written.next() } else { marks.written };
+        pop_through(&mut self.written, written).or_else(|| pop_through(&mut self.published, done))
     }
 }
 

@@ -122,7 +122,8 @@ impl Watch {
     ) -> Attempt {
         let mut is_new = false;
         // What has changed for it while nothing was known of it is one of these entries at latest.
-        let touched = self.last_touched;
+        let touched =
+            if mutant::is("unheard_touch_forgotten") { LogIndex(0) } else { self.last_touched };
         let contact = self.contacts.entry(session).or_insert_with(|| {
             is_new = true;
             Contact {
@@ -232,7 +233,9 @@ impl Watch {
 
     /// The server has just started: its waiters ask within this many milliseconds.
     pub fn expect_all(&mut self, ask_again_ms: u64, now: Millis) {
-        self.all_ask_by = after(now, ask_again_ms);
+        if !mutant::is("silence_from_birth") {
+            self.all_ask_by = after(now, ask_again_ms);
+        }
         self.serves_since = now;
     }
 
@@ -400,7 +403,7 @@ fn lease_end(now: Millis, lease: u64) -> Millis {
         _ if mutant::is("server_lease_long") => lease + lease / 10,
         _ => lease,
     };
-    after(now, lease.saturating_add(1))
+    after(now, lease.saturating_add(u64::from(!mutant::is("lease_millisecond_short"))))
 }
 
 fn after(at: Millis, ms: u64) -> Millis {

@@ -3,6 +3,7 @@
 
 use crate::machine::History;
 use crate::protocol::inspect::RecordKind;
+use crate::types::Millis;
 use std::collections::BTreeMap;
 
 /// Checks the records against the published bytes of each token.
@@ -10,8 +11,13 @@ pub fn check(history: &History, published: &BTreeMap<u64, u64>) -> Result<(), St
     let (mut previous, records) = history.from(0);
     let (mut held, mut newest) = (None, 0);
     let mut unseen = published.clone();
+    let mut earlier = Millis(0);
     for record in records {
         let number = record.number;
+        if record.at_ms < earlier {
+            return Err(format!("in the history time goes back at record {number}"));
+        }
+        earlier = record.at_ms;
         if record.hash != record.chained(previous) {
             return Err(format!("the history's chain breaks at record {number}"));
         }

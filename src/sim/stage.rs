@@ -24,6 +24,7 @@ pub enum Line {
     /// ... or to another file.
     AppendTo(&'static str),
     Release,
+    Renew,
     Abort,
     /// Takes the lock from this client.
     Revoke(usize),
@@ -70,6 +71,7 @@ impl Stage {
                 Ask::Append { name: name.into(), file: None, letter: None, data: never() }
             }
             Line::Release => Ask::Release,
+            Line::Renew => Ask::Renew,
             Line::Abort => Ask::Abort,
             Line::Revoke(_) => Ask::Revoke { token: revoked },
             Line::Close => Ask::Close,
@@ -82,7 +84,12 @@ impl Stage {
         let until = self.now() + LONGEST_US;
         while self.now() < until {
             if let Some(told) = self.world.clients[client].take_told() {
-                return ending.check(&told).map_err(|why| format!("{client}, {line:?}: {why}"));
+                ending.check(&told).map_err(|why| format!("{client}, {line:?}: {why}"))?;
+                let is_revoked = self.world.clients[client].is_revoked();
+                if (ending == Ending::Revoked) != is_revoked {
+                    return Err(format!("{client}, {line:?}: told it was revoked: {is_revoked}"));
+                }
+                return Ok(());
             }
             self.world.advance()?;
         }
@@ -160,8 +167,13 @@ pub enum Ending {
     NoSuchFile,
     NotHolder,
     Expired,
+    /// As that, and the client knows that an operator has done it.
+    Revoked,
     WouldBlock,
     Refused,
+    TimedOut,
+    /// The session is.
+    Lost,
 }
 
 impl Ending {
@@ -170,13 +182,15 @@ impl Ending {
             Ending::Well => matches!(told, Ok(Answer::Done | Answer::Granted(_))),
             Ending::NoSuchFile => matches!(told, Err(Error::FileNotFound)),
             Ending::NotHolder => matches!(told, Err(Error::NotHolder)),
-            Ending::Expired => matches!(told, Err(Error::LeaseExpired)),
+            Ending::Expired | Ending::Revoked => matches!(told, Err(Error::LeaseExpired)),
             Ending::WouldBlock => matches!(told, Err(Error::WouldBlock)),
             Ending::Refused => matches!(told, Err(Error::Refused(_))),
+            Ending::TimedOut => matches!(told, Err(Error::TimedOut)),
+            Ending::Lost => matches!(told, Err(Error::SessionLost)),
         };
         if is_so { Ok(()) } else { Err(format!("{told:?} instead of {self:?}")) }
     }
 }
 
 /// No call of a story takes longer.
-const LONGEST_US: u64 = 20_000_000;
+const LONGEST_US: u64 = 40_000_000;

@@ -4,10 +4,12 @@
 
 use super::network::Direction::{ToClient, ToServer};
 use super::network::Treatment::{Delay, Lose, Repeat};
-use super::server::Crash::{Kill, Power};
-use super::stage::Ending::{Expired, NoSuchFile, NotHolder, Refused, Well, WouldBlock};
+use super::server::Crash::{Kill, Worst};
+use super::stage::Ending::{
+    Expired, Lost, NoSuchFile, NotHolder, Refused, Revoked, TimedOut, Well, WouldBlock,
+};
 use super::stage::Line::{
-    Abort, Acquire, Append, AppendTo, Close, Init, Release, Revoke, Try, Within,
+    Abort, Acquire, Append, AppendTo, Close, Init, Release, Renew, Revoke, Try, Within,
 };
 use super::stage::{Stage, Verdict};
 
@@ -42,6 +44,9 @@ pub const TALES: &[Tale] = &[
     tale("give-up", "waiting with a timeout, trying, giving back", give_up),
     tale("revoked", "an operator takes the lock from a holder that is stuck", revoked),
     tale("told-lost", "who was told that its section is lost never finds it published", told_lost),
+    tale("told-late", "a loss is told, however other calls have failed meanwhile", told_late),
+    tale("refused-copy", "a late copy of a refused call is done after a restart", refused_copy),
+    tale("close-refused", "a close that was refused for want of room", close_refused),
     tale("slow-start", "a start takes long: nobody who waits is passed over", slow_start),
 ];
 
@@ -112,6 +117,7 @@ fn no_lock(stage: &mut Stage) -> Verdict {
     connect(stage)?;
     stage.call(0, Append('A'), NotHolder)?;
     stage.call(0, Release, NotHolder)?;
+    stage.call(0, Renew, NotHolder)?;
     section(stage, 1, "B")?;
     stage.call(1, Release, NotHolder)?;
     stage.has("B")
@@ -297,11 +303,7 @@ fn disk_full(stage: &mut Stage) -> Verdict {
     connect(stage)?;
     stage.call(0, Acquire, Well)?;
     append(stage, 0, "A")?;
-    stage.set_room(Some(100));
-    // The server looks at the room now and then, after a write.
-    stage.pass_ms(600)?;
-    stage.begin(1, Try)?;
-    stage.pass_ms(20)?;
+    fill(stage)?;
     stage.call(1, Try, Refused)?;
     stage.call(0, Append('A'), Refused)?;
     stage.set_room(None);
@@ -328,8 +330,8 @@ fn revoked(stage: &mut Stage) -> Verdict {
     wait(stage, 1)?;
     stage.call(2, Revoke(0), Well)?;
     stage.ends(1, Acquire, Well)?;
-    stage.crash_server(Power);
-    stage.call(0, Release, Expired)?;
+    stage.crash_server(Worst);
+    stage.call(0, Release, Revoked)?;
     append(stage, 1, "B")?;
     stage.call(1, Release, Well)?;
     stage.has("B")
@@ -340,6 +342,9 @@ fn told_lost(stage: &mut Stage) -> Verdict {
     stage.call(0, Acquire, Well)?;
     append(stage, 0, "A")?;
     wait(stage, 1)?;
+    // What was told so far is on the disk after a start, ...
+    stage.crash_server(Kill);
+    stage.call(0, Renew, Well)?;
     let leases = |tenths: u64| Delay(stage.now() + tenths * LEASE_MS * 100);
     let (copies, last) = ([32, 40, 48].map(leases), leases(20));
     copies.into_iter().for_each(|copy| stage.order(0, ToServer, 1, copy));
@@ -347,11 +352,77 @@ fn told_lost(stage: &mut Stage) -> Verdict {
     stage.begin(0, Release)?;
     stage.ends(1, Acquire, Well)?;
     stage.ends(0, Release, Expired)?;
-    stage.crash_server(Power);
+    // ... and what was told since only if the server has seen to it.
+    stage.crash_server(Worst);
     // Meanwhile the first copies of the release arrive, one of them in the time that the server,
     // should it know nothing of the loss, takes for the lease.
     stage.pass_ms(10 * LEASE_MS)?;
     stage.has("")
+}
+
+fn told_late(stage: &mut Stage) -> Verdict {
+    stage.world.context.plan.faults.delays = true;
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    wait(stage, 1)?;
+    let late = stage.now() + 40_000_000;
+    stage.order(0, ToServer, ALL, Delay(late));
+    stage.begin(0, Append('A'))?;
+    stage.ends(1, Acquire, Well)?;
+    stage.ends(0, Append('A'), TimedOut)?;
+    stage.pass_ms(20_000)?;
+    // What this learns of the lock is not for whoever made it.
+    stage.call(0, Revoke(2), Refused)?;
+    stage.call(0, Acquire, Expired)?;
+    stage.call(1, Release, Well)?;
+    section(stage, 0, "A")?;
+    stage.has("A")
+}
+
+/// A known limit: that a call was refused is forgotten at a restart. Its session ends then, which
+/// its client is told: what it knows of its calls is not what the server knows.
+fn refused_copy(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    fill(stage)?;
+    let late = stage.now() + 4 * LEASE_MS * 1000;
+    stage.order(1, ToServer, 1, Repeat(late));
+    stage.call(1, Try, Refused)?;
+    stage.set_room(None);
+    stage.crash_server(Kill);
+    stage.pass_ms(5 * LEASE_MS)?;
+    stage.call(1, Try, Lost)?;
+    append(stage, 0, "A")?;
+    stage.call(0, Release, Well)?;
+    stage.has("A")
+}
+
+fn close_refused(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    fill(stage)?;
+    let (soon, late) = (stage.now() + 1_000, stage.now() + 1_000_000);
+    stage.order(0, ToServer, 1, Delay(soon));
+    stage.order(0, ToServer, ALL, Delay(late));
+    stage.begin(0, Close)?;
+    stage.pass_ms(100)?;
+    stage.set_room(None);
+    stage.pass_ms(600)?;
+    stage.call(1, Try, WouldBlock)?;
+    stage.ends(0, Close, Refused)?;
+    section(stage, 2, "C")?;
+    stage.has("C")
+}
+
+/// The disk is full, and the server has noticed.
+fn fill(stage: &mut Stage) -> Verdict {
+    stage.set_room(Some(10));
+    // The server looks at the room now and then, after a write.
+    stage.pass_ms(600)?;
+    stage.begin(1, Try)?;
+    stage.pass_ms(20)
 }
 
 fn slow_start(stage: &mut Stage) -> Verdict {

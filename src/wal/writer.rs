@@ -139,7 +139,9 @@ impl<D: Disk> Writer<D> {
         let file = segment::create(&self.disk, &self.dir, &segment, salt)?;
         let start = segment::HEADER_LEN as u64;
         let next: Current<D> = Current::new(segment, file, salt, start, start);
-        *self.sync.current() = Arc::clone(&next.file);
+        if !mutant::is("roll_syncs_old") {
+            *self.sync.current() = Arc::clone(&next.file);
+        }
         let Current { segment, offset: bytes, .. } = std::mem::replace(&mut self.current, next);
         self.closed.push_back(Closed { segment, bytes });
         self.is_full = false;
@@ -154,7 +156,8 @@ impl<D: Disk> Writer<D> {
             let following = self.closed.get(1).map_or(&self.current.segment, |next| &next.segment);
             let spared =
                 if mutant::is("log_cut_early") { oldest.segment.first } else { following.first };
-            if spared > index.next() {
+            let is_early = mutant::is("log_cut_one_early");
+            if spared > if is_early { index.next().next() } else { index.next() } {
                 break;
             }
             match self.disk.remove(&oldest.segment.path) {

@@ -49,6 +49,7 @@ impl Exchange {
         }
         if matches!(reply.outcome, Outcome::Refused { status: Status::Refused, .. })
             && !self.window.is_newest(reply.stamp.0)
+            && !mutant::is("old_refusal_taken")
         {
             // A restart forgets such a refusal, and the newest transmission may come to another.
             return;
@@ -67,7 +68,9 @@ impl Exchange {
     /// The acquire has a place in the queue.
     fn wait_in_queue(&mut self, stamp: Stamp, ask_again_ms: u32, now: u64) {
         // Who still held the lock would have been granted it again.
-        self.lose_lock();
+        if !mutant::is("queued_keeps_belief") {
+            self.lose_lock();
+        }
         let Some(call) = &mut self.call else { return };
         match (call.wish, call.step) {
             (_, Step::Own) if self.owes_expiry => {
@@ -118,7 +121,8 @@ impl Exchange {
         if let Some((Status::SessionLost, _)) = refusal {
             return self.lose_session();
         }
-        self.is_revoked = refusal == Some((LeaseExpired, Reason::Revoked));
+        self.is_revoked =
+            refusal == Some((LeaseExpired, Reason::Revoked)) && !mutant::is("revocation_not_told");
         self.note_lock(&flight, reply, piece);
         let Some(call) = self.call else { return };
         match (call.step, refusal) {
@@ -202,7 +206,9 @@ impl Exchange {
         match (flight.kind, outcome) {
             // The earlier section is lost; going on under the new token would publish half of
             // what the program appended.
-            (Kind::Acquire { .. }, _) if self.owes_expiry => self.proceed(),
+            (Kind::Acquire { .. }, _) if self.owes_expiry && !mutant::is("goes_on_after_loss") => {
+                self.proceed();
+            }
             (Kind::Acquire { .. }, _) => self.finish(Ok(Answer::Granted(self.held.token))),
             (Kind::Read { .. }, Outcome::Data { length, data }) => {
                 self.read_data.clear();
@@ -246,7 +252,9 @@ impl Exchange {
     /// The lock was given back, or what was appended cannot be published: ends the session.
     fn say_goodbye(&mut self, status: Status, reason: Reason) {
         // Without the token the server does not take the goodbye for a release.
-        self.held = Held::default();
+        if !mutant::is("goodbye_with_token") {
+            self.held = Held::default();
+        }
         self.lease.clear();
         if let Some(call) = &mut self.call {
             call.timeout_us = call.timeout_us.min(CLOSE_WAIT_MS * 1000);
@@ -273,7 +281,8 @@ impl Exchange {
         let is_void = self.held.is_lost && !mutant::is("lost_token_used");
         let token = if is_void { FencingToken(0) } else { self.held.token };
         let pieces = if let Kind::Append { pieces } = kind { pieces } else { 1 };
-        self.attempt = Attempt(self.attempt.0.wrapping_add(1));
+        let step = u32::from(!mutant::is("attempt_repeated"));
+        self.attempt = Attempt(self.attempt.0.wrapping_add(step));
         self.flight = Some(Flight { kind, token, first: number, attempt: self.attempt });
         self.window.restart(pieces);
         self.rtt.reset();
@@ -300,6 +309,7 @@ impl Exchange {
         if mutant::is("timeout_is_done") && !is_not_done {
             return self.finish(Ok(Answer::Done));
         }
+        let is_not_done = is_not_done || mutant::is("timeout_is_unavailable");
         self.finish(Err(if is_not_done { Error::Unavailable } else { Error::TimedOut }));
     }
 
@@ -310,6 +320,7 @@ impl Exchange {
                 self.owes_expiry = false;
             }
             Ok(_) if call.wish == Wish::Abort => self.owes_expiry = false,
+            Err(_) if mutant::is("timeout_clears_loss") => self.owes_expiry = false,
             _ => {}
         }
         if call.wish == Wish::Close || (call.wish == Wish::Connect && outcome.is_err()) {

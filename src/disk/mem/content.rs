@@ -42,6 +42,11 @@ impl Content {
         self.sizes.clear();
     }
 
+    /// What was synced.
+    pub fn synced(&self) -> Content {
+        Content::durable(self.durable.clone())
+    }
+
     /// What a power loss may leave.
     pub fn after_power_loss(&self, random: &mut Random) -> Content {
         let size = match random.below(self.sizes.len() + 1) {

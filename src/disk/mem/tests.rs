@@ -23,6 +23,8 @@ fn what_was_synced_survives_a_power_loss() {
     assert_eq!(outcomes(&disk, &path), BTreeSet::from([None, Some(b"synced".to_vec())]));
     disk.sync_dir(Path::new("/d")).unwrap();
     assert_eq!(outcomes(&disk, &path), BTreeSet::from([Some(b"synced".to_vec())]));
+    file.write_at(b"and more", 6).unwrap();
+    assert_eq!(disk.after_worst_power_loss().read_file(&path).unwrap(), b"synced");
 }
 
 #[test]

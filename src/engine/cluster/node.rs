@@ -103,7 +103,10 @@ impl Node {
             next_tick: Millis(now.0 + tuning.tick_ms),
             ticks: 0,
             // Before it was started it may have heard a leader that counts on it.
-            faithful_until: Millis(now.0 + tuning.election_ms()),
+            faithful_until: match mutant::is("faithless_at_start") {
+                true => now,
+                false => Millis(now.0 + tuning.election_ms()),
+            },
             journal,
             saved: journal,
             given_up: LogIndex(0),

@@ -96,7 +96,11 @@ impl Applier {
         while self.tasks.is_empty() {
             match self.due.front() {
                 // An older checkpoint must not be written after this one.
-                Some(Due::State(..)) if self.is_cutting => return Ok(None),
+                Some(Due::State(..))
+                    if self.is_cutting && !mutant::is("taken_over_while_cutting") =>
+                {
+                    return Ok(None);
+                }
                 _ => {}
             }
             match self.due.pop_front() {
@@ -139,6 +143,9 @@ impl Applier {
             self.tasks.push_back(Task::Core(Standing::Applied { term, count }));
         }
         self.tasks.push_back(Task::Tell(Input::Applied(self.replica.index)));
+        if mutant::is("applied_before_files") {
+            self.tasks.rotate_left(1);
+        }
         Ok(())
     }
 
@@ -208,7 +215,9 @@ impl Applier {
         // The leader offers its state again, and then what is there need not be fetched again.
         self.is_cutting = false;
         let sizes = self.replica.files.iter().map(|mark| mark.size).collect();
-        self.tasks.push_back(Task::Rewind(sizes));
+        if !mutant::is("rewind_forgotten") {
+            self.tasks.push_back(Task::Rewind(sizes));
+        }
         self.tasks.push_back(Task::Tell(Input::NotFetched));
     }
 

@@ -12,7 +12,8 @@ impl Core {
     /// Gives the change its place in the log, applies it, and keeps what follows in the outbox.
     pub(super) fn commit(&mut self, change: Change, now: Now, actions: &mut Vec<Action>) {
         let skip = self.silent_waiters(&change, now);
-        let now_ms = now.unix.max(self.machine.now_ms());
+        let is_back = mutant::is("time_goes_back");
+        let now_ms = if is_back { now.unix } else { now.unix.max(self.machine.now_ms()) };
         let mut now = now;
         if mutant::is("lease_by_wall_clock") {
             now.steady.0 += now_ms.0 - self.machine.now_ms().0.max(1_000_000_000_000);
@@ -64,7 +65,9 @@ impl Core {
                 self.call_next(now);
             }
             Effect::Publish(parts) => {
-                self.published += parts.iter().map(|part| part.data.len() as u64).sum::<u64>();
+                if !mutant::is("published_not_counted") {
+                    self.published += parts.iter().map(|part| part.data.len() as u64).sum::<u64>();
+                }
                 self.engine.publish(index, parts);
             }
             Effect::Ended { session } => {

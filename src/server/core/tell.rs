@@ -38,7 +38,8 @@ impl Core {
     /// the lock within moments. If not, it asks once more.
     pub(super) fn is_called(&mut self, id: SessionId, now: Now) -> bool {
         let waits = self.machine.session(id).is_some_and(|one| one.answer == Answer::Waiting);
-        if !waits || self.called.take_if(|called| *called == id).is_none() {
+        let stays = mutant::is("called_not_answered") && self.called == Some(id);
+        if !waits || (!stays && self.called.take_if(|called| *called == id).is_none()) {
             return false;
         }
         self.leave_untold(id, now);
@@ -112,7 +113,9 @@ impl Core {
             // once its client has been told: a late copy of a release would publish what counts
             // as discarded.
             Outcome::Refused { status: Status::LeaseExpired, .. } => {
-                (self.engine.last(), !mutant::is("expiry_not_stable"))
+                let is_own = mutant::is("expiry_by_own_entry");
+                let index = if is_own { contact.touched } else { self.engine.last() };
+                (index, !mutant::is("expiry_not_stable"))
             }
             Outcome::Refused { status: Status::NotHolder, .. } => (self.engine.last(), false),
             _ => (contact.touched, contact.needs_stable),

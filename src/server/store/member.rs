@@ -162,7 +162,9 @@ impl<D: Disk> Store<D> {
         }
         let handle = lock(&self.sync_handle).clone();
         let begun = Instant::now();
-        if let Err(error) = handle.sync() {
+        let is_forgotten = crate::mutant::is("member_sync_forgotten");
+        let synced = if is_forgotten { Ok(()) } else { handle.sync() };
+        if let Err(error) = synced {
             error!(%error, "cannot sync the log");
             return Ending::Failed;
         }
@@ -200,7 +202,9 @@ impl<D: Disk> Store<D> {
         place: LogIndex,
         checkpoint: &Checkpoint,
     ) -> Result<(), OpenError> {
-        self.data.sync()?;
+        if !crate::mutant::is("member_files_unsynced") {
+            self.data.sync()?;
+        }
         recover::write_checkpoint(&self.disk, &self.private, place, checkpoint)
             .map_err(MemberError::from)?;
         self.checkpointed.fetch_max(place.0, Ordering::Relaxed);

@@ -221,6 +221,11 @@ impl Client {
         self.power_losses = context.power_losses;
     }
 
+    /// The last answer said that an operator has taken the lock away.
+    pub fn is_revoked(&self) -> bool {
+        self.exchange.as_ref().is_some_and(Exchange::is_revoked)
+    }
+
     /// A datagram arrives at the socket.
     pub fn receive(
         &mut self,

@@ -173,6 +173,7 @@ impl World {
         let machine = &self.truth.machine;
         let holder = machine.lock().holder.as_ref();
         let client = holder.and_then(|holder| machine.session(holder.session));
+        self.ledger.note_holder(holder.map_or(0, |holder| holder.token.0), self.context.now);
         let what = What::Holder {
             client: client.map(|session| session.client.pid as usize),
             token: holder.map_or(0, |holder| holder.token.0),

@@ -217,6 +217,10 @@ impl Program {
             (Ask::Append { file: None, .. }, Ok(_)) => false,
             (Ask::Release, Ok(_)) => self.holds(),
             (Ask::Abort | Ask::Append { .. }, Ok(_)) => !is_without_lock,
+            (Ask::Renew, Ok(_)) => {
+                let token = if let Lock::Held(token) = self.lock { token } else { 0 };
+                self.pending_since.is_some() || ledger.was_holder(token, invoked)
+            }
             (_, Ok(_)) => true,
             (Ask::Append { file: None, .. }, Err(Error::FileNotFound)) => true,
             (Ask::Acquire(patience), Err(Error::WouldBlock)) => *patience != Patience::Forever,

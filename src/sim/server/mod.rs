@@ -68,6 +68,8 @@ pub enum Crash {
     Kill,
     /// The disk has what was synced, and any part of the rest.
     Power,
+    /// The disk has what was synced, and nothing else.
+    Worst,
 }
 
 /// What a step of the server led to.
@@ -233,11 +235,14 @@ impl Server {
         context.story.tell(context.now, || What::Server(format!("crashes: {crash:?}")));
         self.backlog.clear();
         self.disk.set_fault(None);
-        if crash == Crash::Power {
+        if crash != Crash::Kill {
             context.power_losses += 1;
             // What was only written may be gone, and be written again as something else.
             self.floor = self.replica.at();
-            self.disk = self.disk.after_power_loss(context.random.next());
+            self.disk = match crash {
+                Crash::Worst => self.disk.after_worst_power_loss(),
+                _ => self.disk.after_power_loss(context.random.next()),
+            };
         }
         let pause = context.random.between(1_000, 2_000 * context.plan.lease_ms);
         context.at(context.now + pause, Event::ServerStarts);
