@@ -10,6 +10,9 @@ use crate::machine::Command;
 use crate::mutant;
 use crate::types::{LogIndex, Millis};
 
+/// How long a command waits for another that somebody waits for.
+const PATIENCE_MS: u64 = 5;
+
 #[derive(Debug)]
 pub struct Leading {
     term: u64,
@@ -18,6 +21,8 @@ pub struct Leading {
     last: LogIndex,
     marks: Marks,
     proposals: Vec<Vec<u8>>,
+    /// The proposals are to be taken from then on; 0: somebody waits for them.
+    due: Millis,
     /// Whoever takes the proposals has been called.
     is_called: bool,
     /// Until then no other member leads.
@@ -35,6 +40,7 @@ impl Leading {
             last: base,
             marks,
             proposals: Vec::new(),
+            due: Millis(u64::MAX),
             is_called: false,
             trusted_until,
             has_failed: false,
@@ -82,16 +88,26 @@ impl Leading {
         self.last
     }
 
+    /// Says whether somebody waits for the last proposal. One that nobody waits for goes with the next
+    /// that somebody does, or after a while: its sync would only be in the way of theirs.
+    pub fn hurry(&mut self, now: Millis, is_waited_for: bool) {
+        let due = if is_waited_for { Millis(0) } else { Millis(now.0 + PATIENCE_MS) };
+        self.due = self.due.min(due);
+    }
+
     /// Whether somebody has to be called to take the proposals.
     pub fn poll_call(&mut self) -> bool {
-        let calls = !self.proposals.is_empty() && !self.is_called && !self.has_failed;
+        let calls = self.due == Millis(0) && !self.is_called && !self.has_failed;
         self.is_called |= calls;
         calls
     }
 
-    /// What was proposed since the last time.
-    pub fn take_proposals(&mut self) -> Vec<Vec<u8>> {
-        self.is_called = false;
+    /// What was proposed since the last time, if it is due.
+    pub fn take_proposals(&mut self, now: Millis) -> Vec<Vec<u8>> {
+        if now < self.due {
+            return Vec::new();
+        }
+        (self.is_called, self.due) = (false, Millis(u64::MAX));
         std::mem::take(&mut self.proposals)
     }
 
@@ -113,5 +129,33 @@ impl Leading {
     pub fn handle_published(&mut self, count: u64) {
         self.handle_committed(count);
         self.marks.published = self.marks.published.max(LogIndex(self.base.0 + count));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Change;
+
+    fn propose(leading: &mut Leading, now: u64, is_waited_for: bool) {
+        let change = Change::Boot { epoch: 1, files: 1 };
+        leading.propose(&Command { now_ms: Millis(0), skip: Vec::new(), change });
+        leading.hurry(Millis(now), is_waited_for);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_goes_with_the_next_that_somebody_does_or_after_a_while() {
+        let mut leading = Leading::new(1, LogIndex(0), Millis(0));
+        propose(&mut leading, 100, false);
+        assert!(!leading.poll_call());
+        assert_eq!(leading.take_proposals(Millis(100)).len(), 0);
+        propose(&mut leading, 101, true);
+        assert!(leading.poll_call());
+        assert_eq!(leading.take_proposals(Millis(101)).len(), 2);
+        propose(&mut leading, 102, false);
+        propose(&mut leading, 103, false);
+        assert_eq!(leading.take_proposals(Millis(101 + PATIENCE_MS)).len(), 0);
+        assert_eq!(leading.take_proposals(Millis(102 + PATIENCE_MS)).len(), 2);
+        assert!(!leading.poll_call());
     }
 }

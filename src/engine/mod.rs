@@ -88,6 +88,13 @@ impl Engine {
         }
     }
 
+    /// Says whether somebody waits for the last command to be committed.
+    pub fn hurry(&mut self, now: Millis, is_waited_for: bool) {
+        if let Engine::Leading(leading) = self {
+            leading.hurry(now, is_waited_for);
+        }
+    }
+
     /// Has these appended to the data files once entry `index` is stable. In a cluster that is
     /// done on every member by who applies what is committed.
     pub fn publish(&mut self, index: LogIndex, parts: Vec<Part>) {

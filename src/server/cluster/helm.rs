@@ -84,7 +84,7 @@ impl Helm {
             }
         }
         if driver.is_leading()
-            && let Some((term, commands)) = server.take_proposals()
+            && let Some((term, commands)) = server.take_proposals(now)
         {
             driver.propose(term, commands);
         }

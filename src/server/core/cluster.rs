@@ -56,10 +56,10 @@ impl Core {
         self.engine.poll_call()
     }
 
-    /// What was proposed since the last time, and in which term.
-    pub fn take_proposals(&mut self) -> Option<(u64, Vec<Vec<u8>>)> {
+    /// What was proposed since the last time and is due, and in which term.
+    pub fn take_proposals(&mut self, now: Millis) -> Option<(u64, Vec<Vec<u8>>)> {
         let Engine::Leading(leading) = &mut self.engine else { return None };
-        let commands = leading.take_proposals();
+        let commands = leading.take_proposals(now);
         (!commands.is_empty()).then(|| (leading.term(), commands))
     }
 

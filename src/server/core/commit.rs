@@ -22,6 +22,14 @@ impl Core {
         let index = self.engine.propose(&command);
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.apply(&command, &mut effects);
+        let only_queued = match effects[..] {
+            [Effect::Answer { session, .. }] => {
+                let session = self.machine.session(session);
+                session.is_some_and(|session| session.answer == Answer::Waiting)
+            }
+            _ => false,
+        };
+        self.engine.hurry(now.steady, !only_queued);
         for effect in effects.drain(..) {
             self.follow(index, effect, now);
         }

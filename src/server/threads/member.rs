@@ -14,7 +14,7 @@ use crate::server::config::ServerConfig;
 use crate::server::core::{Action, Core, Now, direct, encode_page};
 use crate::server::store::member::Member;
 use crate::server::{Clock, Store};
-use crate::types::LogIndex;
+use crate::types::{LogIndex, Millis};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -124,8 +124,8 @@ impl Server {
         self.clock.now()
     }
 
-    pub(in crate::server) fn take_proposals(&self) -> Option<(u64, Vec<Vec<u8>>)> {
-        self.core.lock().take_proposals()
+    pub(in crate::server) fn take_proposals(&self, now: Millis) -> Option<(u64, Vec<Vec<u8>>)> {
+        self.core.lock().take_proposals(now)
     }
 
     pub(in crate::server) fn answer(

@@ -142,7 +142,7 @@ impl World {
                 process.driver.take(input, now, &mut orders)?;
             }
             if process.driver.is_leading()
-                && let Some((term, commands)) = process.core.take_proposals()
+                && let Some((term, commands)) = process.core.take_proposals(now)
             {
                 process.driver.propose(term, commands);
             }
