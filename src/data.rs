@@ -145,6 +145,8 @@ impl<D: Disk> DataFiles<D> {
             if read == 0 {
                 break;
             }
+            // A sync of it that failed is made up for only by writing it again.
+            file.file.write_at(&piece[..read], size)?;
             see(&piece[..read]);
             file.size.store(size + read as u64, Ordering::Release);
         }

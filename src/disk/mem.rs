@@ -241,9 +241,13 @@ impl DiskFile for MemFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
-        state.begin()?;
-        state.files[self.id].sync();
-        Ok(())
+        let result = state.begin();
+        match result {
+            Ok(()) => state.files[self.id].sync(),
+            Err(_) if state.has_power() => state.files[self.id].fail_to_sync(),
+            Err(_) => {}
+        }
+        result
     }
 
     fn size(&self) -> io::Result<u64> {

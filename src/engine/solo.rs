@@ -187,6 +187,7 @@ impl Solo {
                 self.unflushed = Some(again).filter(|_| !mutant::is("full_flush_dropped"));
                 self.is_full = true;
             }
+            Ending::Failed if mutant::is("failed_sync_retried") => self.unflushed = Some(flush),
             Ending::Failed => self.has_failed = true,
         }
     }

@@ -163,6 +163,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("old_refusal_taken", "a refusal of an earlier transmission counts", 2000),
     mutant("attempt_repeated", "all calls of a client look the same", 300),
     mutant("revocation_not_told", "a client does not learn that an operator took its lock", 100),
+    mutant("unsure_not_rewritten", "what a failed sync left is taken for written", 2000),
+    mutant("failed_sync_retried", "a sync of the log that failed is tried again", 2000),
     member("ack_before_quorum", "a leader answers before a quorum has it", 100),
     member("serves_untrusted", "a leader answers that may have been replaced", 300),
     member("leader_trusted_long", "a leader takes itself for the only one too long", 300),

@@ -1,12 +1,13 @@
 //! Reading the log back: at the start, beside the running server, and to verify a directory.
 
-use super::scan::{Scan, scan, scan_between};
+use super::scan::{Scan, Tail, scan, scan_between};
 use super::segment::{self, Segment};
 use super::writer::{Closed, Current, Writer};
 use super::{Error, Options, Torn, Visit, mark, read_checkpoint};
 use crate::disk::{Disk, DiskFile};
 use crate::mutant;
 use crate::types::LogIndex;
+use std::io;
 use std::path::Path;
 
 /// What [`recover`] found.
@@ -131,6 +132,9 @@ fn settle<D: Disk>(
             tail.file.set_size(tail.offset).map_err(Error::io(path, "cut"))?;
             reserved = tail.offset;
         }
+        if !mutant::is("unsure_not_rewritten") {
+            write_again(&tail).map_err(Error::io(path, "write again"))?;
+        }
         // Also what was only handed to the kernel when a killed process left it.
         if !mutant::is("recovery_not_synced") {
             tail.file.sync().map_err(Error::io(path, "sync"))?;
@@ -161,6 +165,14 @@ fn settle<D: Disk>(
         closed.push(Closed { segment, bytes: size });
     }
     Ok((closed, current))
+}
+
+/// Writes what the last run may not have synced once more. If its sync failed, the kernel still shows
+/// those entries but counts them as written, and the next sync would do nothing for them.
+fn write_again<F: DiskFile>(tail: &Tail<F>) -> io::Result<()> {
+    let mut bytes = vec![0; (tail.offset - tail.unsure) as usize];
+    let read = tail.file.read_at(&mut bytes, tail.unsure)?;
+    tail.file.write_at(&bytes[..read], tail.unsure)
 }
 
 /// Makes the mark say what is synced now. One that said more is lowered durably: it must never

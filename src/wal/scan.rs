@@ -49,6 +49,8 @@ pub(super) struct Tail<F> {
     pub file: F,
     pub salt: u64,
     pub size: u64,
+    /// From here on nothing says that it was synced.
+    pub unsure: u64,
     /// Where the next entry goes.
     pub offset: u64,
     /// The entry before that.
@@ -83,17 +85,21 @@ pub(super) fn scan<D: Disk>(
         if let Some(before) = &tail {
             check_joint(before.last, &segments[at])?;
         }
+        let mut unsure = 0;
         while let Some((index, len)) = read_entry(&mut reader, after, visit)? {
             if index > after {
                 entries += 1;
                 bytes += len;
+            }
+            if index <= mark {
+                unsure = reader.offset();
             }
         }
         let is_closed = at + 1 < segments.len() || unborn.is_some();
         if let Some(found) = judge_end(&mut reader, is_closed, mark)? {
             torn = Some(found);
         }
-        tail = Some(Tail::behind(reader));
+        tail = Some(Tail::behind(reader, unsure));
     }
     let last = tail.as_ref().map_or(after, |tail| tail.last.max(after));
     if let Some(unborn) = &unborn {
@@ -137,10 +143,11 @@ pub(super) fn scan_between<D: Disk>(
 }
 
 impl<F: DiskFile> Tail<F> {
-    fn behind(reader: Reader<F>) -> Self {
+    fn behind(reader: Reader<F>, unsure: u64) -> Self {
         Tail {
             salt: reader.salt(),
             size: reader.size(),
+            unsure,
             offset: reader.offset(),
             last: LogIndex(reader.expected().0 - 1),
             file: reader.into_file(),

@@ -214,7 +214,8 @@ impl<D: Disk> SyncHandle<D> {
             let _ = file.sync();
             return Ok(());
         }
-        file.sync().inspect_err(|_| self.shared.has_failed.store(true, Ordering::Release))
+        let is_final = !mutant::is("failed_sync_retried");
+        file.sync().inspect_err(|_| self.shared.has_failed.store(is_final, Ordering::Release))
     }
 
     /// Leaves a note for the next start that everything up to `upto` was stable, so that it can

@@ -11,6 +11,9 @@ pub(super) struct Content {
     sectors: BTreeMap<usize, Vec<[u8; SECTOR]>>,
     /// What the size was since the last sync.
     sizes: Vec<usize>,
+    /// What is on the disk of sectors that a sync failed to write: as Linux does, they count as
+    /// written from then on, until something is written there again.
+    dropped: BTreeMap<usize, [u8; SECTOR]>,
 }
 
 impl Content {
@@ -38,8 +41,21 @@ impl Content {
 
     pub fn sync(&mut self) {
         self.durable.clone_from(&self.bytes);
+        for (&sector, content) in &self.dropped {
+            let from = self.durable.len().min(sector * SECTOR);
+            let there = self.durable.len().min(from + SECTOR) - from;
+            self.durable[from..from + there].copy_from_slice(&content[..there]);
+        }
         self.sectors.clear();
         self.sizes.clear();
+    }
+
+    /// A sync failed.
+    pub fn fail_to_sync(&mut self) {
+        for sector in std::mem::take(&mut self.sectors).into_keys() {
+            let content = sector_of(&self.durable, sector);
+            self.dropped.entry(sector).or_insert(content);
+        }
     }
 
     /// What was synced.
@@ -69,13 +85,20 @@ impl Content {
     /// Remembers what the sectors of these bytes contain now.
     fn note(&mut self, from: usize, to: usize) {
         for sector in from / SECTOR..to.div_ceil(SECTOR) {
-            let mut content = [0; SECTOR];
-            let start = self.bytes.len().min(sector * SECTOR);
-            let there = &self.bytes[start..self.bytes.len().min(start + SECTOR)];
-            content[..there.len()].copy_from_slice(there);
+            self.dropped.remove(&sector);
+            let content = sector_of(&self.bytes, sector);
             self.sectors.entry(sector).or_default().push(content);
         }
     }
+}
+
+/// The bytes of a sector; zeros behind the end.
+fn sector_of(bytes: &[u8], sector: usize) -> [u8; SECTOR] {
+    let mut content = [0; SECTOR];
+    let start = bytes.len().min(sector * SECTOR);
+    let there = &bytes[start..bytes.len().min(start + SECTOR)];
+    content[..there.len()].copy_from_slice(there);
+    content
 }
 
 /// A sequence of numbers from a seed: SplitMix64 (Steele, Lea and Flood 2014).

@@ -45,6 +45,23 @@ fn unsynced_sectors_survive_in_any_combination() {
 }
 
 #[test]
+fn what_a_sync_failed_to_write_is_not_written_by_the_next() {
+    let (disk, path) = disk();
+    disk.put_file(&path, b"old");
+    let file = disk.open(&path).unwrap();
+    file.write_at(b"new", 0).unwrap();
+    disk.set_fault(Some(Fault::Error(disk.operations())));
+    file.sync().unwrap_err();
+    disk.set_fault(None);
+    file.sync().unwrap();
+    assert_eq!(disk.read_file(&path).unwrap(), b"new");
+    assert_eq!(outcomes(&disk, &path), BTreeSet::from([Some(b"old".to_vec())]));
+    file.write_at(b"n", 0).unwrap();
+    file.sync().unwrap();
+    assert_eq!(outcomes(&disk, &path), BTreeSet::from([Some(b"new".to_vec())]));
+}
+
+#[test]
 fn unsynced_renames_and_removals_happen_or_not() {
     let (disk, path) = disk();
     let dir = Path::new("/d");

@@ -60,6 +60,23 @@ fn a_checkpoint_that_does_not_fit_leaves_the_old_one_and_takes_no_room() {
     assert_eq!(crate::wal::read_checkpoint(&disk, dir).unwrap().unwrap().state, b"old");
 }
 
+/// The kernel shows what a failed sync did not write, and the next sync does nothing for it.
+#[test]
+fn what_a_failed_sync_left_is_stable_after_the_next_start() {
+    let disk = disk();
+    let (mut writer, ..) = collect(&disk, Path::new(DIR), 1 << 20, 0).unwrap();
+    writer.write(&mut batch(1, 3, 0), LogIndex(0)).unwrap();
+    disk.set_fault(Some(Fault::Error(disk.operations())));
+    writer.sync_handle().sync().unwrap_err();
+    drop(writer);
+    disk.set_fault(None);
+    let (_, recovered, entries) = collect(&disk, Path::new(DIR), 1 << 20, 0).unwrap();
+    assert_eq!((recovered.last, entries), (LogIndex(3), expected(1..=3, 0)));
+    let disk = disk.after_worst_power_loss();
+    let (_, _, entries) = collect(&disk, Path::new(DIR), 1 << 20, 0).unwrap();
+    assert_eq!(entries, expected(1..=3, 0));
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_written_or_synced_any_more() {
     let (disk, dir) = (disk(), Path::new(DIR));
