@@ -119,6 +119,13 @@ impl Engine {
         }
     }
 
+    /// Has a flush that nobody has begun yet cover what was written meanwhile, too.
+    pub fn widen(&mut self, flush: &mut Flush) {
+        if let Engine::Solo(solo) = self {
+            solo.widen(flush);
+        }
+    }
+
     pub fn handle_written(&mut self, batch: Batch, ending: Ending) {
         if let Engine::Solo(solo) = self {
             solo.handle_written(batch, ending);

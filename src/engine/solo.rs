@@ -168,6 +168,15 @@ impl Solo {
         }
     }
 
+    /// Has a flush that nobody has begun yet cover what was written meanwhile, too.
+    pub fn widen(&mut self, flush: &mut Flush) {
+        if flush.needs_sync {
+            let Flush { through, parts, .. } = self.next_flush();
+            flush.through = through;
+            flush.parts.extend(parts);
+        }
+    }
+
     /// A flush ended.
     pub fn handle_flushed(&mut self, flush: Flush, ending: Ending) {
         self.is_flushing = false;

@@ -33,6 +33,8 @@ use tell::{ask_again_ms, refused};
 const RETRY_MS: u64 = 100;
 /// The most deadlines that are dealt with in one critical section.
 const EVENTS_MAX: usize = 64;
+/// With so many waiters a sync may wait for more sections to cover.
+const CROWD: usize = 8;
 
 /// What the operator has set.
 #[derive(Clone, Copy, Debug)]
@@ -315,6 +317,16 @@ impl Core {
         let is_settling = self.engine.marks().published < self.settle_through;
         let is_waited_for = self.outbox.wants_stable() || !self.held.is_empty();
         self.engine.poll_job(is_settling || is_waited_for)
+    }
+
+    /// So many wait for the lock that an answer may come a little later: who gets it would only wait, too.
+    pub fn is_crowded(&self) -> bool {
+        self.machine.lock().waiting() >= CROWD
+    }
+
+    /// Has a flush that nobody has begun yet cover what was written meanwhile, too.
+    pub fn widen(&mut self, flush: &mut Flush) {
+        self.engine.widen(flush);
     }
 
     pub fn handle_written(

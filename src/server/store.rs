@@ -27,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 /// The subdirectory for everything that is not a data file.
@@ -89,6 +89,7 @@ pub struct Store<D: Disk = RealDisk> {
     pub(super) log_bytes: AtomicU64,
     /// How long syncs of the log took.
     syncs: SharedHistogram,
+    last_sync_us: AtomicU64,
 }
 
 /// Locks the data directory against other servers for as long as the result lives.
@@ -186,6 +187,7 @@ impl<D: Disk> Store<D> {
             is_checkpointing: AtomicBool::new(false),
             log_bytes: AtomicU64::new(writer.bytes()),
             syncs: SharedHistogram::default(),
+            last_sync_us: AtomicU64::new(0),
             disk,
             private,
             data,
@@ -230,7 +232,9 @@ impl<D: Disk> Store<D> {
                     check the disk, then restart");
                 return Some(Ending::Failed);
             }
-            self.syncs.observe(begun.elapsed().as_micros() as u64);
+            let taken = begun.elapsed().as_micros() as u64;
+            self.syncs.observe(taken);
+            self.last_sync_us.store(taken, Ordering::Relaxed);
             self.synced.fetch_max(flush.through.0, Ordering::Relaxed);
             handle.note_synced(flush.through);
             flush.needs_sync = false;
@@ -272,6 +276,11 @@ impl<D: Disk> Store<D> {
     /// Bytes of the write-ahead log.
     pub fn log_bytes(&self) -> u64 {
         self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How long the last sync of the log took.
+    pub fn last_sync(&self) -> Duration {
+        Duration::from_micros(self.last_sync_us.load(Ordering::Relaxed))
     }
 
     /// How long syncs of the log took.

@@ -352,6 +352,10 @@ impl Server {
                 }
                 Job::Flush(flush) => {
                     let Some(mut flush) = self.give_away(flush, scratch) else { return };
+                    // Who has the turn is waited for.
+                    if scratch.turn.is_none() {
+                        self.gather(&mut flush);
+                    }
                     let ending = self.store.flush(&mut flush);
                     let job = self.with_core(scratch, |core, now, actions| {
                         core.handle_flushed(flush, ending, now, actions);

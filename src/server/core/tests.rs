@@ -277,6 +277,34 @@ fn release_is_told_when_it_is_stable_and_published_but_the_lock_passes_on_before
 }
 
 #[test]
+fn flush_that_begins_late_covers_what_was_written_until_then_and_nothing_else() {
+    let mut stage = Stage::new();
+    let mut clients: Vec<Client> = (1..4).map(|port| stage.client(port)).collect();
+    let mut flush = None;
+    for (client, is_written) in clients.iter_mut().zip([true, true, false]) {
+        stage.deliver(client, WAIT);
+        stage.write(Ending::Done);
+        assert!(is_granted(&stage.heard(client)));
+        stage.deliver(client, append(b"A"));
+        stage.write(Ending::Done);
+        stage.heard(client);
+        stage.deliver(client, Op::Release);
+        if is_written {
+            stage.write(Ending::Done);
+            flush = flush.or_else(|| Some(stage.flush_job()));
+        }
+    }
+    let mut flush = flush.unwrap();
+    assert_eq!(flush.parts.len(), 1);
+    stage.core.widen(&mut flush);
+    assert_eq!(flush.parts.len(), 2);
+    stage.end_flush(flush, Ending::Done);
+    let told: Vec<_> = clients.iter_mut().map(|client| stage.heard(client)).collect();
+    assert_eq!(told, [vec![DONE], vec![DONE], vec![]]);
+    assert_eq!(stage.published, b"AA");
+}
+
+#[test]
 fn one_flush_serves_all_who_wait_for_it() {
     let mut stage = Stage::new();
     let mut clients: Vec<Client> = (1..5).map(|port| stage.client(port)).collect();

@@ -145,6 +145,7 @@ impl<D: Disk> Store<D> {
             checkpointed: AtomicU64::new(found.checkpoint.0),
             is_checkpointing: AtomicBool::new(false),
             syncs: SharedHistogram::default(),
+            last_sync_us: AtomicU64::new(0),
             log_bytes: AtomicU64::new(found.writer.bytes()),
             disk,
             private,

@@ -2,8 +2,11 @@
 //! checkpoints made.
 
 use super::Server;
+use crate::engine::solo::Flush;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
 use tracing::{error, warn};
 
 /// The disk is looked at this often while it has plenty of room, in milliseconds, ...
@@ -12,6 +15,8 @@ const ROOM_EVERY_MS: u64 = 500;
 const ROOM_LOW: u64 = 64 << 20;
 /// Want of room is told this often, in milliseconds.
 const SHORTAGE_EVERY_MS: u64 = 10_000;
+/// A sync rests for twice the time that the last one took, but no longer than this.
+const REST_MAX: Duration = Duration::from_micros(500);
 
 impl Server {
     pub(in crate::server) fn look_at_room_if_due(self: &Arc<Self>) {
@@ -36,6 +41,19 @@ impl Server {
         if room < low {
             self.checkpoint_if_due();
         }
+    }
+
+    /// Lets a sync that is about to begin cover more. While many wait for the lock it also rests a
+    /// little: each sync costs the processor about as much as a section, and whoever is answered
+    /// later would only have waited in the queue instead.
+    pub(super) fn gather(&self, flush: &mut Flush) {
+        if !flush.needs_sync {
+            return;
+        }
+        if self.core.lock().is_crowded() {
+            thread::sleep((self.store.last_sync() * 2).min(REST_MAX));
+        }
+        self.core.lock().widen(flush);
     }
 
     /// Says, now and then, that requests are refused for want of room.

@@ -24,6 +24,9 @@ impl Server {
         if life != self.life || self.process.is_none() {
             return Ok(None);
         }
+        if let (Job::Flush(flush), Some(process)) = (&mut job, &mut self.process) {
+            process.core.widen(flush);
+        }
         note(&mut self.replica, &job);
         let crash = self.threaten(JOB_CRASHES, 3, context);
         let Some(process) = &self.process else { return Ok(None) };
