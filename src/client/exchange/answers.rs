@@ -49,7 +49,6 @@ impl Exchange {
         }
         if matches!(reply.outcome, Outcome::Refused { status: Status::Refused, .. })
             && !self.window.is_newest(reply.stamp.0)
-            && !mutant::is("old_refusal_taken")
         {
             // A restart forgets such a refusal, and the newest transmission may come to another.
             return;
@@ -68,9 +67,7 @@ impl Exchange {
     /// The acquire has a place in the queue.
     fn wait_in_queue(&mut self, stamp: Stamp, ask_again_ms: u32, now: u64) {
         // Who still held the lock would have been granted it again.
-        if !mutant::is("queued_keeps_belief") {
-            self.lose_lock();
-        }
+        self.lose_lock();
         let Some(call) = &mut self.call else { return };
         match (call.wish, call.step) {
             (_, Step::Own) if self.owes_expiry => {
@@ -206,9 +203,7 @@ impl Exchange {
         match (flight.kind, outcome) {
             // The earlier section is lost; going on under the new token would publish half of
             // what the program appended.
-            (Kind::Acquire { .. }, _) if self.owes_expiry && !mutant::is("goes_on_after_loss") => {
-                self.proceed();
-            }
+            (Kind::Acquire { .. }, _) if self.owes_expiry => self.proceed(),
             (Kind::Acquire { .. }, _) => self.finish(Ok(Answer::Granted(self.held.token))),
             (Kind::Read { .. }, Outcome::Data { length, data }) => {
                 self.read_data.clear();
