@@ -62,6 +62,7 @@ fn flags_that_do_not_fit_together_are_refused_and_say_so() {
         (vec!["--node", "1", "--cluster", "1=no.such.host.invalid:1"], 78, "cannot be resolved"),
         (vec!["--node", "1", "--cluster", TWO, "--durability", "os"], 78, "--durability os"),
         (vec!["--peer-listen", "127.0.0.1:1"], 78, "for clusters"),
+        (vec!["--advertise", "0.0.0.0:10000"], 64, "at which clients reach this server"),
         ([&["--node", "4"][..], &join].concat(), 78, "needs --peer-listen"),
         (join.to_vec(), 78, "needs --node"),
         ([&["--node", "1", "--cluster", TWO][..], &join].concat(), 78, "give one of the two"),
@@ -81,6 +82,7 @@ fn a_port_for_the_other_servers_that_is_in_use_is_named() {
     let (code, said) = refused(&["--node", "1", "--cluster", &format!("1={addr}")], data.path());
     assert_eq!(code, Some(69), "{said}");
     assert!(said.contains("for the other servers") && said.contains(&addr), "{said}");
+    assert!(said.contains("--peer-listen takes another port"), "{said}");
 }
 
 #[test]

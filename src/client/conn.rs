@@ -69,7 +69,7 @@ impl Connection {
     /// is 10000 where none is given.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when the list is malformed or a host cannot be resolved,
+    /// [`Error::InvalidArgument`] when the list is malformed or none of its hosts can be resolved,
     /// [`Error::Unavailable`] when no server answers in time, [`Error::Refused`] when the server
     /// has too many sessions, [`Error::System`] when there is no socket to be had.
     pub fn connect(servers: &str) -> Result<Connection, Error> {

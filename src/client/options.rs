@@ -58,6 +58,7 @@ fn spin_from(text: &str) -> Duration {
 /// Resolves `host[:port][,host[:port]…]` to every IPv4 address behind it, in order.
 pub(crate) fn resolve(servers: &str, default_port: u16) -> Result<Vec<SocketAddrV4>, Error> {
     let mut found = Vec::new();
+    let mut failed = None;
     for server in servers.split(',').map(str::trim) {
         let (host, port) = match server.split_once(':') {
             None => (server, Some(default_port)),
@@ -74,19 +75,32 @@ pub(crate) fn resolve(servers: &str, default_port: u16) -> Result<Vec<SocketAddr
         let unresolved = |why: &dyn std::fmt::Display| {
             Error::InvalidArgument(format!("server {host:?} cannot be resolved: {why}"))
         };
-        let addresses = (host, port).to_socket_addrs().map_err(|error| unresolved(&error))?;
+        let addresses = match (host, port).to_socket_addrs() {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                failed = failed.or_else(|| Some(unresolved(&error)));
+                continue;
+            }
+        };
         let mut addresses = addresses.filter_map(|address| match address {
             SocketAddr::V4(address) => Some(address),
             SocketAddr::V6(_) => None,
         });
-        let first = addresses.next().ok_or_else(|| unresolved(&"it has no IPv4 address"))?;
+        let Some(first) = addresses.next() else {
+            failed = failed.or_else(|| Some(unresolved(&"it has no IPv4 address")));
+            continue;
+        };
         for address in std::iter::once(first).chain(addresses) {
             if !found.contains(&address) {
                 found.push(address);
             }
         }
     }
-    Ok(found)
+    match failed {
+        // The others do; a server whose name is gone is one that does not answer.
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
 }
 
 fn decimal(text: &str) -> Option<u16> {
@@ -104,6 +118,8 @@ mod tests {
         let expected = ["127.0.0.1:10000", "127.0.0.2:7", "127.0.0.1:9"];
         assert_eq!(found, expected.map(|text| text.parse::<SocketAddrV4>().unwrap()));
         assert!(!resolve("localhost", 1).unwrap().is_empty());
+        let one_is_gone = resolve("no.such.host.invalid,127.0.0.2:7", 10_000).unwrap();
+        assert_eq!(one_is_gone, ["127.0.0.2:7".parse().unwrap()]);
     }
 
     #[test]

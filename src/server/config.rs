@@ -426,7 +426,12 @@ fn node(text: &str) -> Result<Option<u64>, String> {
 fn advertise(text: &str) -> Result<Option<SocketAddrV4>, String> {
     match text.eq_ignore_ascii_case("none") {
         true => Ok(None),
-        false => listen(text).map(Some).map_err(|why| format!("{why}, or none")),
+        false => match listen(text) {
+            Ok(addr) if addr.ip().is_unspecified() || addr.port() == 0 => {
+                Err("expected an address and a port at which clients reach this server".into())
+            }
+            found => found.map(Some).map_err(|why| format!("{why}, or none")),
+        },
     }
 }
 

@@ -52,11 +52,14 @@ use tracing::info;
 /// Why a server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot listen on {addr}: {source}{}", listen_hint(source))]
+    #[error("cannot listen on {addr}: {source}{}", listen_hint(source, "--listen"))]
     Listen { addr: std::net::SocketAddrV4, source: io::Error },
-    #[error("cannot listen on {addr} for HTTP: {source}{}", listen_hint(source))]
+    #[error("cannot listen on {addr} for HTTP: {source}{}", listen_hint(source, "--http"))]
     Http { addr: SocketAddr, source: io::Error },
-    #[error("cannot listen for the other servers on {addr}: {source}{}", listen_hint(source))]
+    #[error(
+        "cannot listen for the other servers on {addr}: {source}{}",
+        listen_hint(source, "--peer-listen")
+    )]
     Peers { addr: std::net::SocketAddr, source: io::Error },
     #[error("{0}")]
     Cluster(String),
@@ -68,14 +71,16 @@ pub enum Error {
     System { what: &'static str, source: io::Error },
 }
 
-fn listen_hint(source: &io::Error) -> &'static str {
+fn listen_hint(source: &io::Error, flag: &str) -> String {
     match source.kind() {
         io::ErrorKind::AddrInUse => {
-            " (is another server running there? --listen takes another port)"
+            format!(" (is another server running there? {flag} takes another port)")
         }
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges)",
-        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
-        _ => "",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges)".into(),
+        io::ErrorKind::AddrNotAvailable => {
+            " (no interface of this machine has that address)".into()
+        }
+        _ => String::new(),
     }
 }
 

@@ -22,7 +22,7 @@ use tracing::{error, warn};
 /// How soon writing is tried again on a full disk, at first and then.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// Bytes of commands that are applied at most by a thread that is for something else.
+/// Bytes of commands that are applied, and of files that are published, at most by a thread that is for something else.
 const QUICK_BYTES: usize = 64 << 10;
 
 /// The life of the thread that looks after the member at its deadlines.
@@ -179,6 +179,13 @@ pub(super) fn apply_here(server: &Arc<Server>, scratch: &mut Scratch) -> bool {
                 perform(server, &mut applying.applier, task, scratch);
                 continue;
             };
+            // A release is small, whatever it publishes. Nothing is to wait for that here: neither
+            // the journal nor a beat.
+            if parts.iter().map(|part| part.data.len()).sum::<usize>() > QUICK_BYTES {
+                applying.unpublished = parts;
+                cluster.due.call();
+                return true;
+            }
             let begun = Instant::now();
             let ending = server.store().publish(&mut parts);
             cluster.note_disk(begun.elapsed(), server.now().steady);

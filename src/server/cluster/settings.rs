@@ -235,9 +235,21 @@ fn peer_listen(said: &Said<'_>, id: u64) -> Result<SocketAddr, String> {
         (None, None) => Err("--join needs --peer-listen: the address and TCP port at which this \
                              server listens for the others"
             .into()),
-        (None, Some((_, own))) => resolve(own)
-            .map(SocketAddr::V4)
-            .ok_or_else(|| format!("--cluster: {own:?} cannot be resolved to an address")),
+        (None, Some((_, own))) => {
+            let addr = resolve(own)
+                .ok_or_else(|| format!("--cluster: {own:?} cannot be resolved to an address"))?;
+            let is_elsewhere = |(_, other): &(u64, String)| {
+                resolve(other).is_some_and(|other| !other.ip().is_loopback())
+            };
+            // As Debian's /etc/hosts has it.
+            if addr.ip().is_loopback() && cluster.0.iter().any(is_elsewhere) {
+                return Err(format!(
+                    "--cluster: {own:?} is {addr} on this machine, where the others cannot reach it: \
+                     see /etc/hosts, or give this server's address in place of its name"
+                ));
+            }
+            Ok(SocketAddr::V4(addr))
+        }
     }
 }
 
@@ -285,6 +297,7 @@ mod tests {
         assert_eq!(place(None, "none", "none"), Ok(None));
         for (node, cluster, join, part) in [
             (Some(1), "none", "none", "needs --cluster"),
+            (Some(1), "1=127.0.1.1:1,2=192.0.2.1:1", "none", "where the others cannot reach it"),
             (None, three, "none", "needs --node"),
             (None, "none", "a:1", "needs --node"),
             (Some(4), three, "none", "not among"),
