@@ -4,7 +4,7 @@ mod common;
 
 use baton::{Connection, Error};
 use common::cluster::{Cluster, free_ports};
-use common::{PATIENCE, Server, eventually, hermetic, wait_for_exit};
+use common::{Server, comes_true, eventually, hermetic, wait_for_exit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -14,7 +14,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const LEASE: &[&str] = &["--lease", "60s"];
@@ -58,12 +57,10 @@ impl Stage {
     /// What a start says that must fail.
     fn refused(&self, data: &str, flags: &[&str]) -> (Option<i32>, String) {
         let mut child = start(&self.path(data), flags).spawn().unwrap();
-        let begun = Instant::now();
-        while child.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(2));
+        if !comes_true(|| child.try_wait().unwrap().is_some()) {
+            // One that serves instead has no exit code then.
+            let _ = child.kill();
         }
-        // One that serves instead has no exit code then.
-        let _ = child.kill();
         said(child.wait_with_output().unwrap())
     }
 }

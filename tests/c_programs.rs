@@ -77,7 +77,9 @@ fn run_every_way(source: &str) {
     let commands = [plain.command(), sanitized.command()];
     for command in commands.into_iter().chain(plain.command_under_valgrind()) {
         let (_dir, server) = start();
-        run(with_port(command, &server));
+        let mut command = with_port(command, &server);
+        command.env("BATON", env!("CARGO_BIN_EXE_baton"));
+        run(command);
     }
 }
 

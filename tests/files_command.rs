@@ -11,8 +11,6 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::Duration;
 use tempfile::TempDir;
 
 fn start(flags: &[&str]) -> (TempDir, Server) {
@@ -172,13 +170,17 @@ fn tail_follows_what_is_published_also_over_a_restart() {
     let seen = dir.path().join("seen");
     let mut command = baton(&server, &["tail", "-f", "-n1", "file_0"]);
     command.stdout(fs::File::create(&seen).unwrap()).env("BATON_TIMEOUT_MS", "1000");
+    let said = dir.path().join("said");
+    command.stderr(fs::File::create(&said).unwrap());
     let mut tail = command.spawn().unwrap();
     let shown = || fs::read_to_string(&seen).unwrap();
     eventually("the last line is shown", || shown() == "three\n");
     shows(&server, &["append", "file_0", "four"]);
     eventually("the new line is shown", || shown() == "three\nfour\n");
     server.kill();
-    thread::sleep(Duration::from_millis(1500)); // longer than it tries
+    eventually("it has tried for its time", || {
+        fs::read_to_string(&said).unwrap().contains("no server answers; still trying")
+    });
     server.restart();
     shows(&server, &["append", "file_0", "five"]);
     eventually("it goes on", || shown() == "three\nfour\nfive\n");

@@ -4,6 +4,7 @@
 mod common;
 
 use baton::Connection;
+use baton::types::Ticket;
 use common::disk::SmallDisk;
 use common::{Server, eventually, has_tool};
 use std::collections::BTreeSet;
@@ -94,7 +95,10 @@ fn health_and_metrics_follow_what_happens() {
     });
     eventually("somebody waits", || endpoint.metric("baton_waiters") == 1.0);
     assert_eq!(endpoint.metric("baton_lock_held"), 1.0);
-    std::thread::sleep(Duration::from_millis(20));
+    eventually("it has waited for 20 ms", || {
+        let (page, _) = first.lock_page(Ticket(0)).unwrap();
+        page.now_ms.0 > page.waiters[0].since_ms.0 + 20
+    });
     first.release().unwrap();
     waiter.join().unwrap();
     assert_eq!(endpoint.metric("baton_data_bytes"), 5.0);

@@ -100,7 +100,11 @@ fn torture(size: usize, kills: u32) {
 /// Ends the clients, and decides from what they were promised whether each of these servers has
 /// kept it.
 fn judge(cluster: &Cluster, up: &[usize], clients: Vec<(Child, PathBuf)>, seed: u64) {
-    thread::sleep(Duration::from_millis(500));
+    let length = |journal: &Path| std::fs::metadata(journal).map_or(0, |found| found.len());
+    for (_, journal) in &clients {
+        let before = length(journal);
+        common::eventually("every client goes on", || length(journal) > before);
+    }
     let journals: Vec<PathBuf> = clients.into_iter().map(end).collect();
     let files = |at: usize| -> Vec<Vec<u8>> {
         let read = |id| std::fs::read(cluster.data(at).join(format!("file_{id}"))).unwrap();

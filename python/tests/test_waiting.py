@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from relay import QUEUED, Relay
@@ -154,9 +154,8 @@ def test_another_thread_can_call_a_wait_off():
         holder.acquire()
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(waiter.acquire)
-            while not waiting.done():
+            while not wait([waiting], timeout=0.001).done:
                 waiter.cancel()
-                time.sleep(0.001)
             with pytest.raises(WouldBlock):
                 waiting.result()
         waiter.cancel()  # nothing waits, nothing is remembered

@@ -1,6 +1,9 @@
 /* One connection in the hands of several threads, and of a forked child. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
 #include "check.h"
 
 #define THREADS 4
@@ -8,6 +11,16 @@
 
 static int port;
 static rpc_conn_t shared;
+
+/* Until somebody is in the queue, as the program that BATON names says. */
+static void await_waiter(void)
+{
+    char command[200];
+    snprintf(command, sizeof command,
+             "\"$BATON\" status --json --server localhost:%d | grep -q '\"waiters\": *1'", port);
+    while (system(command) != 0)
+        ;
+}
 
 static void *append(void *unused)
 {
@@ -64,7 +77,7 @@ static void a_waiting_call_is_in_nobodys_way(void)
     CHECK(RPC_init(&holder, 0, port, "localhost"), RPC_OK);
     CHECK(RPC_lock_acquire(&holder), RPC_OK);
     CHECK(pthread_create(&waiter, NULL, acquire, NULL), 0);
-    usleep(100 * 1000); /* so that it surely waits; the test also passes when it does not yet */
+    await_waiter();
 
     CHECK(RPC_fencing_token(&shared, &token), RPC_NOT_HOLDER);
     CHECK(RPC_lease_remaining_ms(&shared), 0);
@@ -116,12 +129,13 @@ static void a_wait_can_be_called_off(void)
         wait.timeout_ms = i % 2 ? 60000 : -1;
         CHECK(pthread_create(&thread, NULL, wait_for_lock, &wait), 0);
         if (i < 2)
-            usleep(100 * 1000); /* in the queue by now; the other times perhaps not yet */
-        int ended;
-        while ((ended = pthread_tryjoin_np(thread, NULL)) != 0) {
+            await_waiter(); /* the other times it is perhaps not there yet */
+        struct timespec soon;
+        do {
             CHECK(RPC_cancel(&wait.rpc), RPC_OK);
-            usleep(1000);
-        }
+            clock_gettime(CLOCK_REALTIME, &soon);
+            soon.tv_nsec += soon.tv_nsec < 999000000 ? 1000000 : 0;
+        } while (pthread_timedjoin_np(thread, NULL, &soon) != 0);
         CHECK(wait.status, RPC_WOULD_BLOCK);
         CHECK(RPC_lock_release(&holder), RPC_OK);
         CHECK(RPC_try_acquire(&next), RPC_OK); /* nobody is in the queue */
@@ -149,7 +163,8 @@ static void closing_ends_a_wait(void)
         rpc_conn_t copy = wait.rpc;
         CHECK(RPC_lock_acquire(&holder), RPC_OK);
         CHECK(pthread_create(&thread, NULL, wait_for_lock, &wait), 0);
-        usleep(i * 20 * (i % 2)); /* before, while and after the call begins */
+        for (int pause = 0; pause < 200 * i * (i % 2); pause++)
+            sched_yield(); /* before, while and after the call begins */
         CHECK(RPC_close(&copy), RPC_OK);
         CHECK(pthread_join(thread, NULL), 0);
         CHECK(wait.status == RPC_WOULD_BLOCK || wait.status == RPC_NOT_OPEN, 1);

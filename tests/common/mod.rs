@@ -220,12 +220,20 @@ pub fn has_tool(tool: &str) -> bool {
 }
 
 /// Waits until `is_so`, looking often; fails the test when it does not come true.
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(comes_true(is_so), "still not so: {what}");
+}
+
+/// Waits until `is_so`, looking often; whether it has come true in time.
+pub fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < deadline, "still not so: {what}");
+        if Instant::now() > deadline {
+            return false;
+        }
         thread::sleep(Duration::from_millis(2));
     }
+    true
 }
 
 /// Waits for a process to end; fails the test when it does not.

@@ -19,8 +19,9 @@ def main() -> None:
     shell.type("something\n")
     shell.expect("got-something")
 
-    # The whole foreground gets it: the command, not the shell.
-    shell.type(f"{BATON} lock sh -c 'echo up2; sleep 30'; echo status $?\n")
+    # The whole foreground gets it: the command, not the shell. With exec, since a shell that is about
+    # to start a child may take it for meant for the child alone.
+    shell.type(f"{BATON} lock sh -c 'echo up2; exec sleep 30'; echo status $?\n")
     shell.expect("up2\r\n")
     shell.type("\x03")
     shell.expect("status 130")

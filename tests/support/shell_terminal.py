@@ -81,6 +81,7 @@ def main() -> None:
     # Ctrl-D ends; what was not released is discarded, the history is kept.
     other.type("append file_2 never\r")
     other.expect("staged")
+    other.expect("]> ")  # before that the terminal takes it for the end of an empty line
     other.type("\x04")
     if (status := other.wait()) != 0:
         fail(f"Ctrl-D ended with {status}")
