@@ -177,7 +177,7 @@ pub const MUTANTS: &[Mutant] = &[
     member("learner_votes", "a server votes before it has caught up", 100),
     member("removed_stays", "a server that was removed goes on", 300),
     member("begins_unpublished", "a new leader answers before its files are up to date", 1000),
-    member("faithless_at_start", "a restarted member forgets the leader that counts on it", 4000),
+    member("faithless_at_start", "a restarted member forgets the leader that counts on it", 20_000),
     member("saved_ahead", "entries count as saved while they are being written", 300),
     member("elects_unsettled", "a member stands for election before it knows what it has", 4000),
     member("applied_before_files", "a leader answers before it has published", 300),

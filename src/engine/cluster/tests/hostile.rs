@@ -54,6 +54,26 @@ fn offer(state: &Checkpoint) -> Message {
     message
 }
 
+/// It may have heard a leader that counts on it before it was started again.
+#[test]
+fn a_member_that_has_just_started_helps_nobody_to_the_lead() {
+    let answers_at = |now: u64| {
+        let mut node = member();
+        let mut vote = message(MessageType::MsgRequestVote, 3);
+        (vote.term, vote.index, vote.log_term) = (2, 1, 1);
+        node.handle_message(vote, Millis(now)).unwrap();
+        let mut out = Output::default();
+        node.poll(&mut out);
+        while let Some(batch) = node.poll_save() {
+            node.handle_saved(batch, &mut out);
+        }
+        out.messages.len()
+    };
+    let election_ms = Tuning::default().election_ms();
+    assert_eq!(answers_at(NOW.0 + election_ms - 1), 0);
+    assert_eq!(answers_at(NOW.0 + election_ms), 1);
+}
+
 /// A state is kept while the log comes to it by another leader's entries, and is not needed any
 /// more: the journal before it is gone all the same.
 #[test]
