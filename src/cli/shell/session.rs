@@ -117,7 +117,8 @@ impl Session {
 
     fn acquire(&mut self, patience: Option<Duration>) -> anyhow::Result<()> {
         let interrupt = self.interrupt.clone();
-        if interrupt.is_some() {
+        if let Some(interrupt) = &interrupt {
+            interrupt.forget();
             match self.connection()?.try_acquire() {
                 Ok(token) => return self.granted(token),
                 Err(Error::WouldBlock) => {
@@ -134,7 +135,7 @@ impl Session {
             };
             match interrupt {
                 None => wait(),
-                Some(interrupt) => interrupt.around(canceller, wait),
+                Some(interrupt) => interrupt.around(|| canceller.cancel(), wait)?,
             }
         })?;
         self.granted(token)
