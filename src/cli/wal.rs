@@ -2,8 +2,9 @@
 
 use super::exit::{Exit, Failure};
 use crate::disk::RealDisk;
+use crate::engine::State;
 use crate::engine::solo;
-use crate::server::{PRIVATE_DIR, State};
+use crate::server::PRIVATE_DIR;
 use crate::wal::{self, Report};
 use anyhow::Context;
 use clap::{Args, Subcommand};

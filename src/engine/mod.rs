@@ -5,11 +5,21 @@ pub mod cluster;
 pub mod leading;
 pub mod solo;
 
-use crate::machine::{Command, Part};
+use crate::data::FileMark;
+use crate::machine::{Command, Machine, Part};
 use crate::types::{LogIndex, Millis};
 use crate::wal::Batch;
 use leading::Leading;
+use serde::{Deserialize, Serialize};
 use solo::{Ending, Flush, Job, Marks, Solo};
+
+/// What a checkpoint records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub machine: Machine,
+    /// Of each data file: bytes published and their checksum.
+    pub files: Vec<FileMark>,
+}
 
 /// How this server gets commands committed.
 #[derive(Debug)]

@@ -2,8 +2,12 @@
 //! numbers, which postcard encodes the same, but one at a time.
 
 use serde::de::{Error, Visitor};
-use serde::{Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+
+/// Bytes for where no field can be told to be encoded so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whole(#[serde(with = "self")] pub Vec<u8>);
 
 pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
     to.serialize_bytes(bytes)
@@ -29,10 +33,7 @@ impl Visitor<'_> for Bytes {
 
 #[cfg(test)]
 mod tests {
-    use serde::{Deserialize, Serialize};
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Whole(#[serde(with = "super")] Vec<u8>);
+    use super::*;
 
     #[test]
     fn bytes_are_encoded_as_a_list_of_numbers_is() {

@@ -1,5 +1,6 @@
 //! The lock: who holds it, who waits, and what the holder has staged.
 
+use super::bytes::Whole;
 use crate::mutant;
 use crate::types::{Attempt, FencingToken, FileId, Millis, SessionId, Ticket};
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ pub struct Waiter {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
     /// The whole appends by file, each file's in order: between files the order cannot be seen.
-    parts: BTreeMap<FileId, Vec<u8>>,
+    parts: BTreeMap<FileId, Whole>,
     open: Option<OpenAppend>,
     bytes: u64,
 }
@@ -210,7 +211,7 @@ impl Section {
     /// The whole appends, one part a file.
     pub fn into_parts(self) -> Vec<Part> {
         let half = self.open.filter(|_| mutant::is("half_an_append_published"));
-        let whole = self.parts.into_iter().map(|(file, data)| Part { file, data });
+        let whole = self.parts.into_iter().map(|(file, Whole(data))| Part { file, data });
         whole.chain(half.map(|open| open.part)).collect()
     }
 
@@ -220,11 +221,11 @@ impl Section {
         }
         self.bytes += data.len() as u64;
         match self.parts.entry(file) {
-            Entry::Vacant(part) => _ = part.insert(data.into_owned()),
+            Entry::Vacant(part) => _ = part.insert(Whole(data.into_owned())),
             Entry::Occupied(part) if mutant::is("section_reversed") => {
-                part.into_mut().splice(..0, data.iter().copied());
+                part.into_mut().0.splice(..0, data.iter().copied());
             }
-            Entry::Occupied(part) => part.into_mut().extend_from_slice(&data),
+            Entry::Occupied(part) => part.into_mut().0.extend_from_slice(&data),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Making a checkpoint, step by step: requests go on between any two of them, and a crash may come
 //! between any two. [`Store::checkpoint`] makes them all; the simulator makes them one by one.
 
-use super::store::{OpenError, State, Store, lock, read_state, write_state};
+use super::store::{OpenError, Store, lock, read_state, write_state};
 use crate::data::FileMark;
 use crate::disk::Disk;
+use crate::engine::State;
 use crate::engine::solo;
 use crate::machine::Effect;
 use crate::mutant;

@@ -8,8 +8,9 @@ use super::backup::manifest::{self, Manifest, read_file};
 use super::cluster::settings::{Origin, Place};
 use super::store::member::{Identity, MemberError, NAME, claim, has_begun, identity};
 use super::store::write_state;
-use super::{Error, OpenError, PRIVATE_DIR, State, random};
+use super::{Error, OpenError, PRIVATE_DIR, random};
 use crate::disk::{Disk, DiskFile, RealDisk, replace_file};
+use crate::engine::State;
 use crate::engine::cluster::recover::{founding, write_checkpoint};
 use crate::protocol::inspect::Hash;
 use crate::types::{FileId, LogIndex};
@@ -115,12 +116,13 @@ fn restore(
     }
     disk.sync_dir(dir).map_err(at(dir))?;
     let Manifest { machine, files, .. } = manifest;
+    let state = State { machine, files };
     match place {
-        None => write_state(&disk, &private, LogIndex(0), &State { machine, files })?,
+        None => write_state(&disk, &private, LogIndex(0), &state)?,
         Some(Place { id, origin: Origin::Founder(servers), .. }) => {
             let cluster = servers.fingerprint(Some(source));
             claim(dir, Identity { node: *id, cluster, life: random().max(1) })?;
-            let first = founding(&servers.founding(), machine, files);
+            let first = founding(&servers.founding(), &state).map_err(MemberError::from)?;
             write_checkpoint(&disk, &private, LogIndex(0), &first).map_err(MemberError::from)?;
         }
         Some(_) => {}

@@ -10,8 +10,9 @@
 pub mod member;
 mod replay;
 
-use crate::data::{self, DataFiles, FileMark};
+use crate::data::{self, DataFiles};
 use crate::disk::{Disk, RealDisk};
+use crate::engine::State;
 use crate::engine::solo::{Ending, Flush};
 use crate::machine::Machine;
 use crate::mutant;
@@ -21,7 +22,6 @@ use crate::server::restore::RestoreError;
 use crate::types::{FileId, LogIndex};
 use crate::wal::{self, Batch, SyncHandle, Writer};
 use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,14 +60,6 @@ pub enum OpenError {
     Data(#[from] data::Error),
     #[error("{path}: entry {index} of the log does not fit the state: {why}")]
     State { path: PathBuf, index: LogIndex, why: String },
-}
-
-/// What a checkpoint records.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    pub machine: Machine,
-    /// Of each data file: bytes published and their checksum.
-    pub files: Vec<FileMark>,
 }
 
 /// What recovery has found.

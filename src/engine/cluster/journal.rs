@@ -6,36 +6,16 @@
 //! A checkpoint holds the state at one applied entry, and is filed under the place in the journal
 //! behind which everything newer begins.
 
+use super::checkpoint::Head;
 use super::codec::{self, Input, Malformed};
 use super::log::Log;
-use super::members::Members;
-use crate::data::FileMark;
-use crate::machine::Machine;
 use crate::mutant;
 use crate::types::LogIndex;
 use crate::wal::Pending;
 use raft::eraftpb::{Entry, HardState};
-use serde::{Deserialize, Serialize};
 
 /// Records are closed at this size, in bytes.
 const RECORD_MAX: usize = 256 << 10;
-
-/// The state of a member at one applied entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checkpoint {
-    pub machine: Machine,
-    /// Of each data file: bytes published and their checksum.
-    pub files: Vec<FileMark>,
-    /// The entry up to which all is applied.
-    pub index: u64,
-    pub term: u64,
-    /// Index and term of the entry behind which the log goes on: applied entries are kept for a
-    /// while, for members that lag.
-    pub log_from: (u64, u64),
-    pub members: Members,
-    /// Term, vote and commit as known when it was made.
-    pub hard: (u64, u64, u64),
-}
 
 /// Puts what is to be kept behind the journal; returns the place of each entry, in order. There is
 /// at least one record.
@@ -89,7 +69,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    pub fn new(checkpoint: &Checkpoint) -> Self {
+    pub fn new(checkpoint: &Head) -> Self {
         let mut hard = HardState::default();
         (hard.term, hard.vote, hard.commit) = checkpoint.hard;
         Replay {
@@ -158,7 +138,7 @@ mod tests {
     }
 
     /// What a journal of these records reads back as.
-    fn replay(records: &[(HardState, Vec<Entry>)], from: &Checkpoint) -> Result<Log, String> {
+    fn replay(records: &[(HardState, Vec<Entry>)], from: &Head) -> Result<Log, String> {
         let mut replay = Replay::new(from);
         for (at, (hard, entries)) in records.iter().enumerate() {
             let mut payload = Vec::new();
@@ -174,7 +154,7 @@ mod tests {
             (hard(1, 1, 0), vec![entry(1, 1, 3), entry(2, 1, 3), entry(3, 1, 3)]),
             (hard(2, 0, 1), vec![entry(2, 2, 3)]),
         ];
-        let log = replay(&records, &Checkpoint::default()).unwrap();
+        let log = replay(&records, &Head::default()).unwrap();
         assert_eq!((log.last(), log.term_of(2), log.term_of(3)), (2, Some(2), None));
         assert_eq!(log.place_after(0), Some(LogIndex(1)));
         assert_eq!(log.place_after(1), Some(LogIndex(2)));
@@ -185,13 +165,8 @@ mod tests {
     #[test]
     fn what_a_checkpoint_covers_is_passed_over_and_counts_as_committed() {
         let hard_then = (3, 2, 2);
-        let checkpoint = Checkpoint {
-            index: 2,
-            term: 1,
-            log_from: (1, 1),
-            hard: hard_then,
-            ..Checkpoint::default()
-        };
+        let checkpoint =
+            Head { index: 2, term: 1, log_from: (1, 1), hard: hard_then, ..Head::default() };
         let records = [(hard(1, 1, 0), vec![entry(1, 1, 3), entry(2, 1, 3), entry(3, 1, 3)])];
         let log = replay(&records, &checkpoint).unwrap();
         assert_eq!((log.before(), log.last()), ((1, 1), 3));
@@ -202,7 +177,7 @@ mod tests {
     #[test]
     fn a_gap_is_told() {
         let records = [(hard(1, 1, 0), vec![entry(2, 1, 3)])];
-        assert!(replay(&records, &Checkpoint::default()).unwrap_err().contains("follows 0"));
+        assert!(replay(&records, &Head::default()).unwrap_err().contains("follows 0"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Log {
     entries: VecDeque<Entry>,
     /// The place of each entry in the journal; never falls from one to the next.
     places: VecDeque<LogIndex>,
-    /// What a follower gets for which the entries are gone.
+    /// What tells a follower for which the entries are gone of the state in their place.
     snapshot: Option<Snapshot>,
 }
 
@@ -87,11 +87,6 @@ impl Log {
     /// The members as of the state that the log goes on from.
     pub fn members(&self) -> &Members {
         &self.members
-    }
-
-    /// The state that members get which lack entries, as bytes.
-    pub fn offered(&self) -> Option<&[u8]> {
-        self.snapshot.as_ref().map(|snapshot| &snapshot.data[..])
     }
 
     pub fn set_snapshot(&mut self, snapshot: Snapshot) {

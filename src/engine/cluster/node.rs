@@ -18,7 +18,7 @@ mod tuning;
 pub use output::{Committed, Output, Role, What};
 pub use tuning::Tuning;
 
-use super::journal::Checkpoint;
+use super::checkpoint::Head;
 use super::log::Log;
 use super::members::{Change, Members};
 use super::reform::Acquaintance;
@@ -227,8 +227,8 @@ impl Node {
                 let metadata = ready.snapshot().get_metadata();
                 let before = (metadata.index, metadata.term);
                 // validate() has let through what can be read only.
-                if let Ok(state) = postcard::from_bytes::<Checkpoint>(&ready.snapshot().data) {
-                    self.members = state.members;
+                if let Ok(head) = Head::read(&ready.snapshot().data) {
+                    self.members = head.members;
                 }
                 self.raw.mut_store().restart(before, self.members.clone());
             }

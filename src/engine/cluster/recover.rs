@@ -1,12 +1,12 @@
 //! Reading a member's state back: the checkpoint, then the journal behind it.
 
-use super::journal::{Checkpoint, Replay};
+use super::checkpoint::{Checkpoint, Head, Kept};
+use super::journal::Replay;
 use super::log::Log;
 use super::members::Members;
 use super::replica::Replica;
-use crate::data::FileMark;
 use crate::disk::Disk;
-use crate::machine::Machine;
+use crate::engine::State;
 use crate::types::LogIndex;
 use crate::wal::{self, Writer};
 use std::path::Path;
@@ -31,6 +31,12 @@ pub enum Error {
     Lost,
 }
 
+impl From<postcard::Error> for Error {
+    fn from(error: postcard::Error) -> Self {
+        Error::State(error.to_string())
+    }
+}
+
 /// A member as it was when it ended.
 pub struct Recovered<D: Disk> {
     pub writer: Writer<D>,
@@ -38,8 +44,9 @@ pub struct Recovered<D: Disk> {
     pub replica: Replica,
     /// The journal goes on behind this.
     pub journal: LogIndex,
-    /// Where the checkpoint stands in it.
-    pub checkpoint: LogIndex,
+    /// The checkpoint, and where it stands in it.
+    pub checkpoint: Kept,
+    pub checkpoint_at: LogIndex,
     pub torn: Option<wal::Torn>,
 }
 
@@ -50,19 +57,19 @@ pub fn recover<D: Disk>(
     options: &wal::Options,
     founders: &Members,
 ) -> Result<Recovered<D>, Error> {
-    let (at, checkpoint) = match wal::read_checkpoint(disk, dir)? {
+    let (at, checkpoint, bytes) = match wal::read_checkpoint(disk, dir)? {
         Some(found) => {
-            let state = postcard::from_bytes::<Checkpoint>(&found.state)
-                .map_err(|error| Error::State(error.to_string()))?;
-            (found.index, state)
+            let bytes = found.state.into();
+            (found.index, Checkpoint::read(&bytes)?, bytes)
         }
         None => {
-            let first = founding(founders, Machine::default(), Vec::new());
-            write_checkpoint(disk, dir, LogIndex(0), &first)?;
-            (LogIndex(0), first)
+            let first = founding(founders, &State::default())?;
+            let kept = write_checkpoint(disk, dir, LogIndex(0), &first)?;
+            (LogIndex(0), first, kept.bytes)
         }
     };
-    let mut replay = Replay::new(&checkpoint);
+    let (state, head) = (checkpoint.state()?, checkpoint.head);
+    let mut replay = Replay::new(&head);
     let (writer, found) =
         wal::recover(disk, dir, options, at, &mut |place, payload| replay.record(place, payload))?;
     if found.lost_synced {
@@ -71,9 +78,10 @@ pub fn recover<D: Disk>(
     Ok(Recovered {
         writer,
         log: replay.finish().map_err(Error::State)?,
-        replica: Replica::new(checkpoint),
+        replica: Replica::new(head.clone(), state),
         journal: found.last,
-        checkpoint: at,
+        checkpoint: Kept { head, bytes },
+        checkpoint_at: at,
         torn: found.torn,
     })
 }
@@ -84,21 +92,16 @@ pub fn write_checkpoint<D: Disk>(
     dir: &Path,
     place: LogIndex,
     checkpoint: &Checkpoint,
-) -> Result<(), Error> {
-    let bytes = postcard::to_stdvec(checkpoint).map_err(|error| Error::State(error.to_string()))?;
-    Ok(wal::write_checkpoint(disk, dir, place, &bytes)?)
+) -> Result<Kept, Error> {
+    let (head, bytes) = (checkpoint.head.clone(), checkpoint.encode()?);
+    wal::write_checkpoint(disk, dir, place, &bytes)?;
+    Ok(Kept { head, bytes })
 }
 
-/// The state of a member that has just been founded, over this state of the machine and the files.
-pub fn founding(founders: &Members, machine: Machine, files: Vec<FileMark>) -> Checkpoint {
+/// The checkpoint of a member that has just been founded over this state.
+pub fn founding(founders: &Members, state: &State) -> Result<Checkpoint, Error> {
     let (index, term) = FOUNDED;
-    Checkpoint {
-        machine,
-        files,
-        index,
-        term,
-        log_from: FOUNDED,
-        members: founders.clone(),
-        hard: (term, 0, index),
-    }
+    let members = founders.clone();
+    let head = Head { index, term, log_from: FOUNDED, members, hard: (term, 0, index) };
+    Ok(Checkpoint::new(head, state)?)
 }

@@ -2,17 +2,17 @@
 //! has applied the same entries, and the source of checkpoints, of data files, and of the state
 //! with which a new leader begins.
 
-use super::journal::Checkpoint;
+use super::checkpoint::{Checkpoint, Head};
 use super::members::Members;
 use super::node::{Committed, What};
 use crate::data::FileMark;
+use crate::engine::State;
 use crate::engine::solo::decode;
-use crate::machine::{Effect, Machine, Part};
+use crate::machine::{Effect, Part};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replica {
-    pub machine: Machine,
-    pub files: Vec<FileMark>,
+    pub state: State,
     pub index: u64,
     pub term: u64,
     pub members: Members,
@@ -21,15 +21,9 @@ pub struct Replica {
 
 impl Replica {
     /// Goes on from a checkpoint.
-    pub fn new(checkpoint: Checkpoint) -> Self {
-        Replica {
-            machine: checkpoint.machine,
-            files: checkpoint.files,
-            index: checkpoint.index,
-            term: checkpoint.term,
-            members: checkpoint.members,
-            effects: Vec::new(),
-        }
+    pub fn new(head: Head, state: State) -> Self {
+        let Head { index, term, members, .. } = head;
+        Replica { state, index, term, members, effects: Vec::new() }
     }
 
     /// Applies what was committed next; what it publishes is added to `parts`.
@@ -46,12 +40,13 @@ impl Replica {
             What::Start => {}
             What::Members(members) => self.members = members.clone(),
             What::Command(bytes) => {
-                self.machine.apply(&decode(bytes)?, &mut self.effects);
-                self.files.resize(self.machine.files() as usize, FileMark::default());
+                let State { machine, files } = &mut self.state;
+                machine.apply(&decode(bytes)?, &mut self.effects);
+                files.resize(machine.files() as usize, FileMark::default());
                 for effect in self.effects.drain(..) {
                     let Effect::Publish(published) = effect else { continue };
                     for part in published {
-                        if let Some(mark) = self.files.get_mut(part.file.0 as usize) {
+                        if let Some(mark) = files.get_mut(part.file.0 as usize) {
                             mark.add(&part.data);
                         }
                         parts.push(part);
@@ -65,14 +60,8 @@ impl Replica {
 
     /// What a checkpoint records of the state. Where it belongs in the log, and the term and vote
     /// that go with it, is for [`super::node::Node::place_checkpoint`] to add.
-    pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint {
-            machine: self.machine.clone(),
-            files: self.files.clone(),
-            index: self.index,
-            term: self.term,
-            members: self.members.clone(),
-            ..Checkpoint::default()
-        }
+    pub fn checkpoint(&self) -> Result<Checkpoint, postcard::Error> {
+        let (index, term, members) = (self.index, self.term, self.members.clone());
+        Checkpoint::new(Head { index, term, members, ..Head::default() }, &self.state)
     }
 }

@@ -1,8 +1,8 @@
 //! What the consensus library must not be given. It ends the process on input that no correct
 //! member sends, so everything of that sort is turned away before.
 
+use super::checkpoint::Head;
 use super::codec;
-use super::journal::Checkpoint;
 use super::log::Log;
 use raft::eraftpb::{Message, MessageType};
 use raft::{RawNode, StateRole};
@@ -87,12 +87,11 @@ pub fn validate(node: &RawNode<Log>, message: &Message) -> Result<(), Rejected> 
             if !is_right || !is_member {
                 return Err(Rejected::Entries);
             }
-            let state = postcard::from_bytes::<Checkpoint>(&message.get_snapshot().data);
-            let is_same = |state: Checkpoint| {
-                (state.index, state.term) == (metadata.index, metadata.term)
-                    && state.members.is_as(metadata.get_conf_state())
+            let is_same = |head: Head| {
+                (head.index, head.term) == (metadata.index, metadata.term)
+                    && head.members.is_as(metadata.get_conf_state())
             };
-            if !state.is_ok_and(is_same) {
+            if !Head::read(&message.get_snapshot().data).is_ok_and(is_same) {
                 return Err(Rejected::State);
             }
         }

@@ -6,8 +6,8 @@
 
 use crate::data::FileMark;
 use crate::disk::DiskFile;
+use crate::engine::State;
 use crate::machine::Machine;
-use crate::server::State;
 use crate::types::{FileId, Millis};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};

@@ -6,8 +6,8 @@
 
 pub mod manifest;
 
-use super::store::State;
 use super::threads::{Lingers, Scratch, Server, lock};
+use crate::engine::State;
 use crate::limits::READ_MAX;
 use crate::protocol::{Reason, Status};
 use crate::types::{LogIndex, Millis, SessionId};

@@ -4,13 +4,13 @@
 
 use super::driver::Input;
 use crate::data::FileMark;
-use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::State;
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::cluster::replica::Replica;
 use crate::machine::Part;
 use crate::mutant;
-use crate::server::State;
 use crate::server::core::Standing;
 use crate::types::SessionId;
 use raft::eraftpb::Message;
@@ -22,8 +22,8 @@ use tracing::info;
 pub enum Due {
     /// Entries, and the term in which this member leads, or 0.
     Entries(Vec<Committed>, u64),
-    /// A state that another member's message brings: the entries are not to be had any more.
-    State(Message, Box<Checkpoint>),
+    /// A state that another member's message tells of: the entries are not to be had any more.
+    State(Message),
     /// No checkpoint is under way any more.
     Free,
     /// A client of this session makes a backup.
@@ -35,6 +35,9 @@ pub enum Due {
 pub enum Task {
     /// Append these to the data files.
     Publish(VecDeque<Part>),
+    /// Fetch this checkpoint of another member, then say how that went:
+    /// [`Applier::handle_state`].
+    FetchState { from: u64, index: u64 },
     /// Bring the data files from `have` to `want`, then say how that went:
     /// [`Applier::handle_fetched`].
     Fetch { from: u64, have: Vec<FileMark>, want: Vec<FileMark> },
@@ -48,6 +51,9 @@ pub enum Task {
     Backup(SessionId, Box<State>),
 }
 
+/// A state that another member's message tells of, and the state itself once it has come.
+type Taken = (Message, Option<(Box<Checkpoint>, State)>);
+
 pub struct Applier {
     replica: Replica,
     /// The most data files that there are to be.
@@ -56,13 +62,15 @@ pub struct Applier {
     tasks: VecDeque<Task>,
     /// The term for which a core was begun, and its commands applied since.
     begun: (u64, u64),
-    /// Bytes applied since the last checkpoint, and how many call for the next.
+    /// Bytes applied since the last checkpoint, how many call for the next, and that one's size:
+    /// a large state is not to be written more often than as much was applied.
     bytes: u64,
     checkpoint_bytes: u64,
+    last_size: u64,
     /// A checkpoint is on its way, or a state is being taken over.
     is_cutting: bool,
-    /// The state whose data files are being fetched.
-    taken: Option<(Message, Box<Checkpoint>)>,
+    /// The state that is being fetched.
+    taken: Option<Taken>,
 }
 
 impl Applier {
@@ -75,6 +83,7 @@ impl Applier {
             begun: (0, 0),
             bytes: 0,
             checkpoint_bytes,
+            last_size: 0,
             is_cutting: false,
             taken: None,
         }
@@ -105,14 +114,14 @@ impl Applier {
             }
             match self.due.pop_front() {
                 Some(Due::Entries(entries, term)) => self.apply(entries, term)?,
-                Some(Due::State(message, checkpoint)) => self.take_over(message, checkpoint)?,
+                Some(Due::State(message)) => self.take_over(message),
                 Some(Due::Free) => {}
                 Some(Due::Backup(session)) => {
-                    let Replica { machine, files, .. } = &self.replica;
+                    let State { machine, files } = &self.replica.state;
                     let state = State { machine: machine.backup(), files: files.clone() };
                     self.tasks.push_back(Task::Backup(session, Box::new(state)));
                 }
-                None if self.bytes >= self.checkpoint_bytes && !self.is_cutting => self.cut(),
+                None if self.is_checkpoint_due() => self.cut()?,
                 None => return Ok(None),
             }
         }
@@ -161,10 +170,10 @@ impl Applier {
             // A server that is let in needs a state that knows of it.
             let is_let_in = |members: &Members| members.learner().is_some();
             if matches!(&entry.what, What::Members(members) if is_let_in(members)) {
-                self.bytes = self.checkpoint_bytes;
+                self.bytes = self.bytes.max(self.bytes_between());
             }
         }
-        self.may_have(self.replica.machine.files())?;
+        self.may_have(self.replica.state.machine.files())?;
         if !parts.is_empty() {
             self.tasks.push_back(Task::Publish(parts.into()));
         }
@@ -187,70 +196,108 @@ impl Applier {
         info!(term, index = self.replica.index, "serves clients");
         self.tasks.push_back(Task::Core(Standing::Begins {
             term,
-            machine: Box::new(self.replica.machine.clone()),
-            published: self.replica.files.iter().map(|mark| mark.size).sum(),
+            machine: Box::new(self.replica.state.machine.clone()),
+            published: self.replica.state.files.iter().map(|mark| mark.size).sum(),
             files: self.files,
         }));
     }
 
     /// Takes over the state of another member, and what this one lacks of the data files.
-    fn take_over(&mut self, message: Message, checkpoint: Box<Checkpoint>) -> Result<(), String> {
-        self.may_have(checkpoint.machine.files())?;
+    fn take_over(&mut self, message: Message) {
         self.is_cutting = true;
-        let (have, want) = (self.replica.files.clone(), checkpoint.files.clone());
-        self.tasks.push_back(Task::Fetch { from: message.from, have, want });
-        self.taken = Some((message, checkpoint));
+        let index = message.get_snapshot().get_metadata().index;
+        self.tasks.push_back(Task::FetchState { from: message.from, index });
+        self.taken = Some((message, None));
+    }
+
+    /// The state has come, or could not be had. An error is the end of this member.
+    pub fn handle_state(&mut self, fetched: Option<Checkpoint>) -> Result<(), String> {
+        let Some((message, taken)) = &mut self.taken else { return Ok(()) };
+        let wanted = message.get_snapshot().get_metadata();
+        let fetched =
+            fetched.filter(|one| (one.head.index, one.head.term) == (wanted.index, wanted.term));
+        let state = fetched.as_ref().and_then(|checkpoint| checkpoint.state().ok());
+        let (Some(checkpoint), Some(state)) = (fetched, state) else {
+            self.give_up_taking();
+            return Ok(());
+        };
+        let (from, want, files) = (message.from, state.files.clone(), state.machine.files());
+        *taken = Some((Box::new(checkpoint), state));
+        self.may_have(files)?;
+        let have = self.replica.state.files.clone();
+        self.tasks.push_back(Task::Fetch { from, have, want });
         Ok(())
     }
 
     /// The data files are as the state wants them, or could not be brought there.
     pub fn handle_fetched(&mut self, is_done: bool) {
-        let Some((message, checkpoint)) = self.taken.take() else { return };
-        if is_done {
-            self.replica = Replica::new((*checkpoint).clone());
-            (self.begun, self.bytes) = ((0, 0), 0);
-            self.tasks.push_back(Task::Tell(Input::Fetched(message, checkpoint)));
-            return;
+        match self.taken.take() {
+            Some((message, Some((checkpoint, state)))) if is_done => {
+                self.replica = Replica::new(checkpoint.head.clone(), state);
+                (self.begun, self.bytes, self.last_size) = ((0, 0), 0, checkpoint.size());
+                self.tasks.push_back(Task::Tell(Input::Fetched(message, checkpoint)));
+            }
+            _ => {
+                let sizes = self.replica.state.files.iter().map(|mark| mark.size).collect();
+                if !mutant::is("rewind_forgotten") {
+                    self.tasks.push_back(Task::Rewind(sizes));
+                }
+                self.give_up_taking();
+            }
         }
-        // The leader offers its state again, and then what is there need not be fetched again.
-        self.is_cutting = false;
-        let sizes = self.replica.files.iter().map(|mark| mark.size).collect();
-        if !mutant::is("rewind_forgotten") {
-            self.tasks.push_back(Task::Rewind(sizes));
-        }
+    }
+
+    /// The leader offers its state again, and then what is there need not be fetched again.
+    fn give_up_taking(&mut self) {
+        (self.taken, self.is_cutting) = (None, false);
         self.tasks.push_back(Task::Tell(Input::NotFetched));
     }
 
     /// Enough has been applied since the last checkpoint.
-    fn cut(&mut self) {
+    fn is_checkpoint_due(&self) -> bool {
+        self.bytes >= self.bytes_between() && !self.is_cutting
+    }
+
+    fn bytes_between(&self) -> u64 {
+        self.checkpoint_bytes.max(self.last_size)
+    }
+
+    fn cut(&mut self) -> Result<(), String> {
         (self.bytes, self.is_cutting) = (0, true);
-        let checkpoint = Box::new(self.replica.checkpoint());
-        self.tasks.push_back(Task::Tell(Input::Cut(checkpoint)));
+        let checkpoint = self.replica.checkpoint().map_err(|error| error.to_string())?;
+        self.last_size = checkpoint.size();
+        self.tasks.push_back(Task::Tell(Input::Cut(Box::new(checkpoint))));
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::cluster::checkpoint::Head;
     use crate::machine::{Change, Command, Machine};
     use crate::types::Millis;
 
     /// A state of another member with this many data files.
-    fn state(files: u32) -> Due {
+    fn state(files: u32) -> Checkpoint {
         let mut machine = Machine::default();
         let change = Change::Boot { epoch: 1, files };
         machine.apply(&Command { now_ms: Millis(0), skip: Vec::new(), change }, &mut Vec::new());
-        Due::State(Message::default(), Box::new(Checkpoint { machine, ..Checkpoint::default() }))
+        Checkpoint::new(Head::default(), &State { machine, ..State::default() }).unwrap()
     }
 
     #[test]
     fn a_state_with_more_data_files_than_there_may_be_ends_the_member() {
-        let applier = || Applier::new(Replica::default(), 2, 1 << 20);
+        let applier = || {
+            let mut applier = Applier::new(Replica::default(), 2, 1 << 20);
+            applier.add(Due::State(Message::default()));
+            assert!(matches!(applier.poll(), Ok(Some(Task::FetchState { .. }))));
+            applier
+        };
         let mut fits = applier();
-        fits.add(state(2));
+        fits.handle_state(Some(state(2))).unwrap();
         assert!(matches!(fits.poll(), Ok(Some(Task::Fetch { .. }))));
-        let mut grown = applier();
-        grown.add(state(3));
-        assert!(grown.poll().unwrap_err().contains("more than --files gives here"));
+        let grown = applier().handle_state(Some(state(3)));
+        assert!(grown.unwrap_err().contains("more than --files gives here"));
     }
 }

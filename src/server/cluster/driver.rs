@@ -3,7 +3,7 @@
 //! neither thread nor lock, so that the simulator runs the same.
 
 use super::Due;
-use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, Node, Output, Role, What};
 use crate::engine::cluster::validate::Rejected;
@@ -30,16 +30,16 @@ pub enum Input {
     /// The state to be kept, its place in the journal still missing.
     Cut(Box<Checkpoint>),
     /// It is kept.
-    Kept(Box<Checkpoint>),
+    Kept(Box<Kept>),
     /// It is not, and need not be: there is no room.
     NotKept,
-    /// The state that another member's message brought is in the data files and in force; not kept
+    /// The state that another member's message told of is in the data files and in force; not kept
     /// yet.
     Fetched(Message, Box<Checkpoint>),
     /// It could not be had.
     NotFetched,
     /// It is kept; now the library may learn of it.
-    TakenOver(Message),
+    TakenOver(Message, Box<Kept>),
     /// Another member is to lead; this one stops.
     Retire,
     /// Another server, or this one, has named its data directory.
@@ -62,14 +62,14 @@ pub enum Order {
     /// Is kept, as it belongs behind this place in the journal: [`Input::Kept`] or
     /// [`Input::NotKept`].
     Keep(LogIndex, Box<Checkpoint>),
-    /// Must be kept, as this message brings it: [`Input::TakenOver`].
+    /// Must be kept, as this message told of it: [`Input::TakenOver`].
     KeepTaken(LogIndex, Box<Checkpoint>, Message),
     /// Goes to a client.
     Answer(SocketAddr, Reply<'static>),
     /// These are the members from now on.
     Follow(Members),
-    /// This durable state, as bytes, is for servers that are let in.
-    Offer(Box<[u8]>),
+    /// This durable checkpoint is for servers that have to take it over.
+    Offer(Kept),
     /// This member was removed: it ends.
     End,
 }
@@ -139,26 +139,27 @@ impl Driver {
             Input::Saved(batch) => self.node.handle_saved(batch, &mut self.out),
             Input::Applied(index) => self.node.handle_applied(index),
             Input::Cut(mut checkpoint) => {
-                let place = self.node.place_checkpoint(&mut checkpoint);
+                let place = self.node.place_checkpoint(&mut checkpoint.head);
                 orders.push(Order::Keep(place, checkpoint));
             }
-            Input::Kept(checkpoint) => {
-                self.node.compact(&checkpoint);
-                self.node.offer(&checkpoint);
-                orders.extend(self.node.log().offered().map(|state| Order::Offer(state.into())));
-                orders.push(Order::Apply(Due::Free));
+            Input::Kept(kept) => {
+                self.node.compact(&kept.head);
+                self.node.offer(&kept.head);
+                orders.extend([Order::Offer(*kept), Order::Apply(Due::Free)]);
             }
             Input::NotKept => orders.push(Order::Apply(Due::Free)),
             Input::Fetched(message, mut checkpoint) => {
-                let place = self.node.place_checkpoint(&mut checkpoint);
+                let place = self.node.place_checkpoint(&mut checkpoint.head);
                 if mutant::is("state_not_kept") {
-                    self.take_over(message, now, orders);
+                    let bytes = checkpoint.encode().unwrap_or_default();
+                    let kept = Kept { head: checkpoint.head, bytes };
+                    self.take_over(message, kept, now, orders);
                     return Ok(());
                 }
                 orders.push(Order::KeepTaken(place, checkpoint, message));
             }
             Input::NotFetched => self.is_taking_over = false,
-            Input::TakenOver(message) => self.take_over(message, now, orders),
+            Input::TakenOver(message, kept) => self.take_over(message, *kept, now, orders),
             Input::Retire => self.retire(now, orders),
             Input::Introduction { id, life } => self.node.handle_introduction(id, life, now),
             Input::Reform { to, reply, reform } => self.reform(to, reply, &reform, now, orders),
@@ -213,30 +214,32 @@ impl Driver {
         Ok(())
     }
 
-    /// A message that brings a state which this member needs goes to who takes it over.
+    /// A message that tells of a state which this member needs goes to who takes it over.
     fn divert(&mut self, message: Message, orders: &mut Vec<Order>) -> Option<Message> {
         if message.get_msg_type() != MessageType::MsgSnapshot {
             return Some(message);
         }
-        let Some(checkpoint) = self.node.needed_snapshot(&message) else { return Some(message) };
+        if !self.node.needs_state(&message) {
+            return Some(message);
+        }
         if !std::mem::replace(&mut self.is_taking_over, true) {
-            info!(from = message.from, index = checkpoint.index, "taking over a state");
-            orders.push(Order::Apply(Due::State(message, Box::new(checkpoint))));
+            let index = message.get_snapshot().get_metadata().index;
+            info!(from = message.from, index, "taking over a state");
+            orders.push(Order::Apply(Due::State(message)));
         }
         None
     }
 
     /// The state is kept: the library goes on from it.
-    fn take_over(&mut self, message: Message, now: Millis, orders: &mut Vec<Order>) {
-        let snapshot = message.get_snapshot().clone();
-        let index = snapshot.get_metadata().index;
+    fn take_over(&mut self, message: Message, kept: Kept, now: Millis, orders: &mut Vec<Order>) {
+        let index = message.get_snapshot().get_metadata().index;
         if let Err(why) = self.node.handle_message(message, now) {
             warn!(%why, "the state that was taken over came too late");
         }
         self.node.poll(&mut self.out);
         // Should this member lead before its next checkpoint, others may lack the same entries.
-        self.node.offer_taken(snapshot);
-        orders.extend(self.node.log().offered().map(|state| Order::Offer(state.into())));
+        self.node.offer(&kept.head);
+        orders.push(Order::Offer(kept));
         self.node.handle_applied(index);
         self.is_taking_over = false;
         orders.push(Order::Follow(self.node.members().clone()));

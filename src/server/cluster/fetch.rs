@@ -1,11 +1,12 @@
-//! What a member lacks of the data files, fetched from another: published bytes only grow and are
-//! the same everywhere, so it is the end of each file. Checksums of the whole files tell whether
-//! they are.
+//! What a member fetches from another: a checkpoint, and what it lacks of the data files. Published
+//! bytes only grow and are the same everywhere, so that is the end of each file. Checksums of the
+//! whole files tell whether they are.
 
 use super::peers::connect_to_fetch;
 use crate::data::{DataFiles, FileMark};
 use crate::disk::Disk;
-use crate::engine::cluster::codec::Input as Reader;
+use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
+use crate::engine::cluster::codec::{Input as Reader, put_u64};
 use crate::limits::FILES_MAX;
 use crate::server::threads::Server;
 use crate::types::FileId;
@@ -38,6 +39,56 @@ pub(super) fn fetch(
         };
         ask(stream, file, offset, len)
     })
+}
+
+/// The checkpoint of another member that stands at this entry.
+pub(super) fn fetch_state(server: &Arc<Server>, from: u64, index: u64) -> io::Result<Checkpoint> {
+    let mut stream = connect_to_fetch(server, from)?;
+    put_question(&mut stream, CHECKPOINT, index, 0)?;
+    let read = read_checkpoint(&mut stream, || server.is_stopping())?;
+    read.ok_or_else(|| io::Error::other("its state is not ready yet"))
+}
+
+/// Length, checksum and bytes; a length of 0 if there is none.
+pub(super) fn send_checkpoint(stream: &mut impl Write, kept: Option<&Kept>) -> io::Result<()> {
+    let bytes = kept.map(|kept| kept.bytes.clone()).unwrap_or_default();
+    let mut head = Vec::new();
+    put_u64(&mut head, bytes.len() as u64);
+    put_u64(&mut head, crc32c::crc32c(&bytes).into());
+    stream.write_all(&head)?;
+    stream.write_all(&bytes)
+}
+
+/// What [`send_checkpoint`] sends.
+pub(super) fn read_checkpoint(
+    stream: &mut impl Read,
+    is_stopping: impl Fn() -> bool,
+) -> io::Result<Option<Checkpoint>> {
+    let mut head = [0; 16];
+    stream.read_exact(&mut head)?;
+    let mut head = Reader(&head);
+    let malformed = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+    let (len, sum) = (head.u64().map_err(malformed)?, head.u64().map_err(malformed)?);
+    if len == 0 {
+        return Ok(None);
+    }
+    // As the bytes come: a length alone reserves no memory.
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < len {
+        if is_stopping() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let piece = (len - bytes.len() as u64).min(CHUNK as u64);
+        if stream.take(piece).read_to_end(&mut bytes)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    if u64::from(crc32c::crc32c(&bytes)) != sum {
+        return Err(io::Error::other("its state came damaged"));
+    }
+    let read = Checkpoint::read(&bytes.into());
+    let unreadable = |error| io::Error::other(format!("its state cannot be read: {error}"));
+    read.map(Some).map_err(unreadable)
 }
 
 /// The way from what there is of the data files to what is wanted, piece by piece.
@@ -132,15 +183,19 @@ pub(super) fn ask(
     offset: u64,
     len: usize,
 ) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(WAIT))?;
-    let mut question = [0; QUESTION_LEN];
-    question[..4].copy_from_slice(&file.0.to_le_bytes());
-    question[4..12].copy_from_slice(&offset.to_le_bytes());
-    question[12..].copy_from_slice(&(len as u32).to_le_bytes());
-    stream.write_all(&question)?;
+    put_question(stream, file.0, offset, len as u32)?;
     let mut data = vec![0; len];
     stream.read_exact(&mut data)?;
     Ok(data)
+}
+
+fn put_question(stream: &mut TcpStream, file: u32, offset: u64, len: u32) -> io::Result<()> {
+    stream.set_read_timeout(Some(WAIT))?;
+    let mut question = [0; QUESTION_LEN];
+    question[..4].copy_from_slice(&file.to_le_bytes());
+    question[4..12].copy_from_slice(&offset.to_le_bytes());
+    question[12..].copy_from_slice(&len.to_le_bytes());
+    stream.write_all(&question)
 }
 
 /// Answers another member's questions until it has no more.
@@ -154,6 +209,12 @@ pub(super) fn answer(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<
         let file = input.u32().map_err(malformed)?;
         let offset = input.u64().map_err(malformed)?;
         let len = input.u32().map_err(malformed)?;
+        if file == CHECKPOINT as usize {
+            let offered = server.cluster().peers().offered();
+            let is_wanted = |kept: &&Kept| kept.head.index == offset;
+            send_checkpoint(&mut stream, offered.as_ref().filter(is_wanted))?;
+            continue;
+        }
         if len > CHUNK || file >= FILES_MAX as usize {
             return Err(io::Error::other("a question beyond any file"));
         }
@@ -165,6 +226,8 @@ pub(super) fn answer(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<
     }
 }
 
+/// In the place of a data file: the checkpoint that stands at the entry in the place of the offset.
+const CHECKPOINT: u32 = u32::MAX;
 /// File, offset, length.
 const QUESTION_LEN: usize = 16;
 
@@ -173,6 +236,7 @@ mod tests {
     use super::*;
     use crate::disk::DiskFile;
     use crate::disk::mem::MemDisk;
+    use crate::engine::State;
     use crate::engine::cluster::members::Members;
     use crate::server::Store;
     use crate::wal;
@@ -251,5 +315,25 @@ mod tests {
         });
         assert!(done.unwrap_err().to_string().contains("do not begin alike"));
         assert_eq!(asked, 4);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_cut_damaged_or_none_is_not_taken() {
+        let made = Checkpoint::new(Default::default(), &State::default()).unwrap();
+        let kept = Kept { head: made.head.clone(), bytes: made.encode().unwrap() };
+        let mut bytes = Vec::new();
+        send_checkpoint(&mut bytes, Some(&kept)).unwrap();
+        let read = |mut bytes: &[u8]| read_checkpoint(&mut bytes, || false);
+        assert_eq!(read(&bytes).unwrap(), Some(made));
+        assert!(read_checkpoint(&mut &bytes[..], || true).is_err(), "this server stops");
+        for len in 0..bytes.len() {
+            assert!(read(&bytes[..len]).is_err(), "cut to {len}");
+        }
+        bytes[20] ^= 1;
+        assert!(read(&bytes).is_err());
+        let mut none = Vec::new();
+        send_checkpoint(&mut none, None).unwrap();
+        assert_eq!(read(&none).unwrap(), None);
+        assert!(read(&[0xFF; 16]).is_err());
     }
 }

@@ -82,8 +82,10 @@ fn attend(server: &Arc<Server>, mut stream: TcpStream, id: &AtomicU64) -> io::Re
         }
         (_, Welcome::Fine) => {}
         _ => {
-            warn!(server = hello.from, ?welcome, addr = %stream.peer_addr()?,
-                "turned another server away");
+            if peers.is_new(hello.from, welcome) {
+                warn!(server = hello.from, ?welcome, addr = %stream.peer_addr()?,
+                    "turned another server away");
+            }
             return Ok(());
         }
     }
@@ -159,8 +161,9 @@ fn has_frame(bytes: &[u8]) -> bool {
     Reader(head).u32().is_ok_and(|len| rest.len() >= len)
 }
 
-/// The longest frame: more than any message of entries, and a state that is handed over.
-pub(super) const FRAME_MAX: usize = 1 << 30;
+/// The longest frame: more than all entries that may be under way to a member, which the library
+/// may put into one message.
+const FRAME_MAX: usize = 1 << 30;
 const KEEP_ALIVE_SECONDS: u32 = 5;
 const ACCEPT_EVERY: Duration = Duration::from_millis(20);
 

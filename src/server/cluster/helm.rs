@@ -3,7 +3,7 @@
 //! be woken for it.
 
 use super::driver::{Driver, Input, Order};
-use super::keeper::{apply_here, keep, keep_taken, save_here, until_done};
+use super::keeper::{apply_here, keep, keep_taken, save_here};
 use super::peers::{end, left, speak_to};
 use super::try_lock;
 use crate::engine::cluster::codec::encode_message;
@@ -128,13 +128,13 @@ impl Helm {
             Order::Core(standing) => stand(server, standing, scratch),
             Order::Keep(place, checkpoint) => {
                 let kept =
-                    server.spawn("checkpoint", move |server| keep(server, place, checkpoint));
+                    server.spawn("checkpoint", move |server| keep(server, place, &checkpoint));
                 if let Err(error) = kept {
                     warn!(%error, "cannot start a thread for a checkpoint: the log grows");
                     cluster.tell(Input::NotKept);
                 }
             }
-            Order::Offer(state) => cluster.peers.offer(&state),
+            Order::Offer(kept) => cluster.peers.offer(kept),
             Order::Answer(to, reply) => server.answer(to, &reply, scratch),
             Order::Follow(members) => {
                 if let Err(error) = speak_to(server, cluster.peers.follow(&members)) {
@@ -145,8 +145,8 @@ impl Helm {
             Order::End => end(&left(cluster.peers.own().id)),
             Order::KeepTaken(place, checkpoint, message) => {
                 let kept = server.spawn("checkpoint", move |server| {
-                    if until_done(server, || keep_taken(server, place, &checkpoint)) {
-                        server.cluster().tell(Input::TakenOver(message));
+                    if let Some(kept) = keep_taken(server, place, &checkpoint) {
+                        server.cluster().tell(Input::TakenOver(message, Box::new(kept)));
                     }
                 });
                 if let Err(error) = kept {

@@ -6,15 +6,14 @@
 //! A number is let in with the one data directory that asked when it was added
 //! ([`Hello::life`]): whoever has forgotten what it acknowledged is not let in again.
 
-use super::fetch::{self, ask, complete};
-use super::hear::FRAME_MAX;
+use super::fetch::{self, ask, complete, read_checkpoint, send_checkpoint};
 use super::hello::{Hello, Purpose, Welcome};
 use super::peers::{Peers, left, open, replaced};
 use super::settings::Seeds;
 use crate::data::DataFiles;
 use crate::disk::RealDisk;
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::codec::{Input as Reader, put_bytes, put_u64};
-use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::recover::write_checkpoint;
 use crate::limits::{PEER_ADDR_MAX, SERVERS_MAX};
 use crate::server::service::Signals;
@@ -135,10 +134,15 @@ impl Joiner<'_> {
         if answer.welcome == Welcome::Unknown {
             return Err(Trouble::Wait);
         }
-        let Some(checkpoint) = read_state(&mut stream)? else {
+        let is_ending = || self.signals.is_ending(Duration::ZERO).unwrap_or(true);
+        let Some(checkpoint) = read_checkpoint(&mut stream, is_ending)? else {
             return Err(Trouble::Passing("its state is not ready yet".into()));
         };
-        info!(from = answer.from, index = checkpoint.index, "let in: taking over state and files");
+        info!(
+            from = answer.from,
+            index = checkpoint.head.index,
+            "let in: taking over state and files"
+        );
         self.take_over(&mut stream, checkpoint)
     }
 
@@ -147,11 +151,13 @@ impl Joiner<'_> {
         stream: &mut TcpStream,
         mut checkpoint: Checkpoint,
     ) -> Result<(), Trouble> {
-        let server = checkpoint.members.servers.get(&self.own.node);
+        let server = checkpoint.head.members.servers.get(&self.own.node);
         if server.is_none_or(|server| server.life != self.own.life) {
             return Err(Trouble::Passing("its state does not know this server yet".into()));
         }
-        let (has, asked) = (checkpoint.machine.files(), self.files);
+        let unreadable = |error| Trouble::Passing(format!("its state cannot be read: {error}"));
+        let state = checkpoint.state().map_err(unreadable)?;
+        let (has, asked) = (state.machine.files(), self.files);
         if has > asked {
             let dir = self.dir.to_path_buf();
             return Err(Trouble::Final(OpenError::Fewer { dir, has, asked }.into()));
@@ -161,7 +167,7 @@ impl Joiner<'_> {
         data.rewind(&vec![0; asked as usize]).map_err(OpenError::from)?;
         let signals = self.signals;
         let mut is_stopped = false;
-        let fetched = complete(&data, &[], &checkpoint.files, |file, offset, len| {
+        let fetched = complete(&data, &[], &state.files, |file, offset, len| {
             is_stopped = signals.is_ending(Duration::ZERO)?;
             match is_stopped {
                 true => Err(io::ErrorKind::Interrupted.into()),
@@ -174,12 +180,13 @@ impl Joiner<'_> {
         fetched?;
         data.sync().map_err(OpenError::from)?;
         // This server has promised nothing yet, and goes on from there.
-        checkpoint.log_from = (checkpoint.index, checkpoint.term);
-        checkpoint.hard = (checkpoint.term, 0, checkpoint.index);
+        let head = &mut checkpoint.head;
+        head.log_from = (head.index, head.term);
+        head.hard = (head.term, 0, head.index);
         let private = self.dir.join(PRIVATE_DIR);
         write_checkpoint(&RealDisk, &private, LogIndex(0), &checkpoint)
             .map_err(|error| OpenError::from(MemberError::from(error)))?;
-        info!(index = checkpoint.index, "took over state and files");
+        info!(index = checkpoint.head.index, "took over state and files");
         Ok(())
     }
 }
@@ -196,13 +203,8 @@ pub(super) fn tell_members(peers: &Peers, stream: &mut TcpStream) -> io::Result<
 /// Gives the state and the data files to a server that is let in.
 pub(super) fn answer(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<()> {
     let peers = server.cluster().peers();
-    let state = peers.offered();
-    let mut bytes = encode_members(&peers.addrs());
-    let state = state.as_deref().unwrap_or_default();
-    put_u64(&mut bytes, state.len() as u64);
-    put_u64(&mut bytes, crc32c::crc32c(state).into());
-    stream.write_all(&bytes)?;
-    stream.write_all(state)?;
+    stream.write_all(&encode_members(&peers.addrs()))?;
+    send_checkpoint(&mut stream, peers.offered().as_ref())?;
     fetch::answer(server, stream)
 }
 
@@ -239,24 +241,6 @@ fn read_members(stream: &mut impl Read) -> io::Result<Vec<(u64, String)>> {
     Ok(members)
 }
 
-fn read_state(stream: &mut impl Read) -> Result<Option<Checkpoint>, Trouble> {
-    let (len, sum) = (read_u64(stream)?, read_u64(stream)?);
-    if len > FRAME_MAX as u64 {
-        return Err(Trouble::Passing("its state is larger than any may be".into()));
-    }
-    // As the bytes come: a length alone reserves no memory.
-    let mut bytes = Vec::new();
-    let read = stream.take(len).read_to_end(&mut bytes)?;
-    if (read as u64) < len || u64::from(crc32c::crc32c(&bytes)) != sum {
-        return Err(Trouble::Passing("its state came damaged".into()));
-    }
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let state = postcard::from_bytes(&bytes);
-    state.map(Some).map_err(|error| Trouble::Passing(format!("its state cannot be read: {error}")))
-}
-
 fn read_u64(stream: &mut impl Read) -> io::Result<u64> {
     let mut bytes = [0; 8];
     stream.read_exact(&mut bytes)?;
@@ -289,22 +273,5 @@ mod tests {
         }
         let many = 10_u64.to_le_bytes();
         assert!(read_members(&mut &many[..]).unwrap_err().to_string().contains("more servers"));
-    }
-
-    #[test]
-    fn a_state_that_is_cut_damaged_or_none_is_not_taken() {
-        let mut bytes = Vec::new();
-        let state = postcard::to_stdvec(&Checkpoint::default()).unwrap();
-        put_u64(&mut bytes, state.len() as u64);
-        put_u64(&mut bytes, crc32c::crc32c(&state).into());
-        bytes.extend_from_slice(&state);
-        assert_eq!(read_state(&mut &bytes[..]).ok(), Some(Some(Checkpoint::default())));
-        for len in 0..bytes.len() {
-            assert!(read_state(&mut &bytes[..len]).is_err(), "cut to {len}");
-        }
-        bytes[20] ^= 1;
-        assert!(read_state(&mut &bytes[..]).is_err());
-        assert!(read_state(&mut &[0; 16][..]).is_ok_and(|state| state.is_none()));
-        assert!(read_state(&mut &[0xFF; 16][..]).is_err());
     }
 }

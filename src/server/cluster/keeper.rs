@@ -2,10 +2,10 @@
 
 use super::applier::{Applier, Due, Task};
 use super::driver::Input;
-use super::fetch::fetch;
+use super::fetch::{fetch, fetch_state};
 use super::helm::{stand, steer};
 use super::try_lock;
-use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::solo::Ending;
 use crate::machine::Part;
@@ -41,9 +41,9 @@ pub(in crate::server) fn watch(server: &Arc<Server>) {
     }
 }
 
-pub(super) fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: Box<Checkpoint>) {
-    match server.store().keep_checkpoint(place, &checkpoint) {
-        Ok(()) => server.cluster().tell(Input::Kept(checkpoint)),
+pub(super) fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: &Checkpoint) {
+    match server.store().keep_checkpoint(place, checkpoint) {
+        Ok(kept) => server.cluster().tell(Input::Kept(Box::new(kept))),
         Err(error) if error.is_full() => {
             warn!(%error, "no room for a checkpoint");
             server.cluster().tell(Input::NotKept);
@@ -56,15 +56,25 @@ pub(super) fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: Box<Checkp
     }
 }
 
-pub(super) fn keep_taken(server: &Arc<Server>, place: LogIndex, checkpoint: &Checkpoint) -> Ending {
-    match server.store().keep_checkpoint(place, checkpoint) {
-        Ok(()) => Ending::Done,
+/// Keeps it as soon as there is room; none if this server ends before.
+pub(super) fn keep_taken(
+    server: &Arc<Server>,
+    place: LogIndex,
+    checkpoint: &Checkpoint,
+) -> Option<Kept> {
+    let mut kept = None;
+    until_done(server, || match server.store().keep_checkpoint(place, checkpoint) {
+        Ok(done) => {
+            kept = Some(done);
+            Ending::Done
+        }
         Err(error) if error.is_full() => Ending::Full,
         Err(error) => {
             error!(%error, "cannot keep the state of another server");
             Ending::Failed
         }
-    }
+    });
+    kept
 }
 
 /// The life of the journal's thread.
@@ -216,10 +226,12 @@ fn is_quick(due: &Due) -> bool {
 }
 
 fn poll(applier: &mut Applier) -> Option<Task> {
-    applier.poll().unwrap_or_else(|why| {
-        error!(why, "this server stops");
-        std::process::exit(1);
-    })
+    applier.poll().unwrap_or_else(|why| end_for(&why))
+}
+
+fn end_for(why: &str) -> ! {
+    error!(why, "this server stops");
+    std::process::exit(1);
 }
 
 /// Says whether to go on.
@@ -227,6 +239,15 @@ fn perform(server: &Arc<Server>, applier: &mut Applier, task: Task, scratch: &mu
     match task {
         Task::Publish(mut parts) => {
             return until_done(server, || server.store().publish(&mut parts));
+        }
+        Task::FetchState { from, index } => {
+            let fetched = fetch_state(server, from, index);
+            if let Err(error) = &fetched {
+                warn!(%error, from, "cannot take over a state");
+            }
+            if let Err(why) = applier.handle_state(fetched.ok()) {
+                end_for(&why);
+            }
         }
         Task::Fetch { from, have, want } => {
             let fetched = fetch(server, from, &have, &want);

@@ -6,6 +6,7 @@ use super::hello::{Hello, Purpose, Welcome};
 use super::link::Link;
 use super::settings::resolve;
 use super::{EXIT_CONFIG, Input};
+use crate::engine::cluster::checkpoint::Kept;
 use crate::engine::cluster::members::Members;
 use crate::limits::SERVERS_MAX;
 use crate::server::threads::{Server, lock};
@@ -16,7 +17,7 @@ use std::net::{Shutdown, SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
 /// Who this member is to the others.
@@ -43,8 +44,10 @@ struct State {
     links: BTreeMap<u64, Arc<Link>>,
     /// Connections of others, to be ended with this server or when the other one leaves.
     incoming: Vec<Incoming>,
-    /// The state that a server gets which is let in.
-    offered: Option<Arc<[u8]>>,
+    /// The checkpoint that a server gets which has to take over a state.
+    offered: Option<Kept>,
+    /// Who was turned away last, and when that was traced.
+    turned_away: Option<(u64, Welcome, Instant)>,
 }
 
 /// A connection of another server: its number, 0 until it has said that, and the stream.
@@ -89,12 +92,14 @@ impl Peers {
         new
     }
 
-    /// The state that a server gets which is let in, as bytes.
-    pub fn offer(&self, state: &[u8]) {
-        lock(&self.state).offered = Some(Arc::from(state));
+    /// The checkpoint that a server gets which has to take over a state.
+    pub fn offer(&self, checkpoint: Kept) {
+        let old = lock(&self.state).offered.replace(checkpoint);
+        // Not under the lock: it may be large.
+        drop(old);
     }
 
-    pub(super) fn offered(&self) -> Option<Arc<[u8]>> {
+    pub(super) fn offered(&self) -> Option<Kept> {
         lock(&self.state).offered.clone()
     }
 
@@ -184,6 +189,20 @@ impl Peers {
             // Or it was added by a change that has not come here yet.
             () => Welcome::Fine,
         }
+    }
+
+    /// Whether it is to be traced that this server is turned away: it tries again several times a
+    /// second.
+    pub(super) fn is_new(&self, id: u64, welcome: Welcome) -> bool {
+        let mut state = lock(&self.state);
+        let is_told = |(last, why, at): (u64, Welcome, Instant)| {
+            (last, why) == (id, welcome) && at.elapsed() < TELL_AGAIN
+        };
+        let is_new = !state.turned_away.is_some_and(is_told);
+        if is_new {
+            state.turned_away = Some((id, welcome, Instant::now()));
+        }
+        is_new
     }
 
     /// Checks who it is that answers where `id` was looked for.
@@ -375,6 +394,8 @@ const CONNECT_WAIT: Duration = Duration::from_millis(500);
 pub(super) const WRITE_WAIT: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 pub(super) const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How often it is traced at most that the same server is turned away.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 pub(super) const HELLO_WAIT: Duration = Duration::from_secs(2);
 /// Connections of others at once.
 const INCOMING_MAX: usize = 64;

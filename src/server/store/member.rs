@@ -4,7 +4,7 @@
 use super::{OpenError, Store, ending_of, lock};
 use crate::data::DataFiles;
 use crate::disk::{Disk, RealDisk, replace_file};
-use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
 use crate::engine::cluster::log::Log;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::recover::{self, recover};
@@ -66,6 +66,7 @@ pub struct Member {
     pub replica: Replica,
     /// The journal goes on behind this.
     pub journal: LogIndex,
+    pub checkpoint: Kept,
 }
 
 /// Whose directory it is, if it is a member's.
@@ -124,16 +125,17 @@ impl<D: Disk> Store<D> {
             .map_err(|source| OpenError::Io { path: private.clone(), source })?;
         let found = recover(&disk, &private, options, founders).map_err(MemberError::from)?;
         let mut replica = found.replica;
-        let has = super::files_there(&disk, dir, replica.machine.files())?;
+        let has = super::files_there(&disk, dir, replica.state.machine.files())?;
         if files < has {
             return Err(OpenError::Fewer { dir: dir.to_path_buf(), has, asked: files });
         }
         let data = DataFiles::open(&disk, dir, files)?;
-        let mut sizes: Vec<u64> = replica.files.iter().map(|mark| mark.size).collect();
+        let state = &mut replica.state;
+        let mut sizes: Vec<u64> = state.files.iter().map(|mark| mark.size).collect();
         sizes.resize(files as usize, 0);
         // What is behind them was committed: it comes again by the log, or by another's state.
         data.rewind(&sizes)?;
-        replica.files.resize(replica.machine.files() as usize, Default::default());
+        state.files.resize(state.machine.files() as usize, Default::default());
         if let Some(torn) = &found.torn {
             warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes,
                 "dropped the torn end of the log: it was never acknowledged to another member");
@@ -142,7 +144,7 @@ impl<D: Disk> Store<D> {
         let store = Store {
             sync_handle: Mutex::new(found.writer.sync_handle()),
             synced: AtomicU64::new(found.journal.0),
-            checkpointed: AtomicU64::new(found.checkpoint.0),
+            checkpointed: AtomicU64::new(found.checkpoint_at.0),
             is_checkpointing: AtomicBool::new(false),
             syncs: SharedHistogram::default(),
             last_sync_us: AtomicU64::new(0),
@@ -152,7 +154,15 @@ impl<D: Disk> Store<D> {
             data,
             writer: Mutex::new(found.writer),
         };
-        Ok((store, Member { log: found.log, replica, journal: found.journal }))
+        Ok((
+            store,
+            Member {
+                log: found.log,
+                replica,
+                journal: found.journal,
+                checkpoint: found.checkpoint,
+            },
+        ))
     }
 
     /// Writes entries of the journal and makes them stable.
@@ -202,11 +212,11 @@ impl<D: Disk> Store<D> {
         &self,
         place: LogIndex,
         checkpoint: &Checkpoint,
-    ) -> Result<(), OpenError> {
+    ) -> Result<Kept, OpenError> {
         if !crate::mutant::is("member_files_unsynced") {
             self.data.sync()?;
         }
-        recover::write_checkpoint(&self.disk, &self.private, place, checkpoint)
+        let kept = recover::write_checkpoint(&self.disk, &self.private, place, checkpoint)
             .map_err(MemberError::from)?;
         self.checkpointed.fetch_max(place.0, Ordering::Relaxed);
         let mut writer = lock(&self.writer);
@@ -215,8 +225,8 @@ impl<D: Disk> Store<D> {
             .map_err(|source| OpenError::Io { path: self.private.clone(), source })?;
         self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
         drop(writer);
-        info!(index = checkpoint.index, freed, "checkpoint");
-        Ok(())
+        info!(index = checkpoint.head.index, freed, "checkpoint");
+        Ok(kept)
     }
 }
 

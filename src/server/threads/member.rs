@@ -43,18 +43,16 @@ impl Server {
         start: Start,
     ) -> io::Result<Arc<Self>> {
         let Start { member, peers, listener, seed } = start;
-        let Member { log, replica, journal } = member;
+        let Member { log, replica, journal, checkpoint } = member;
         let Own { id, life, .. } = *peers.own();
         let now = clock.now();
         let tuning = Tuning::default();
         let mut node = Node::new(id, log, replica.index, journal, tuning, seed, now.steady)
             .map_err(|error| io::Error::other(error.to_string()))?;
-        // What is replayed from the log stands behind the checkpoint.
-        node.offer(&replica.checkpoint());
+        // What is replayed from the log stands behind it.
+        node.offer(&checkpoint.head);
+        peers.offer(checkpoint);
         node.handle_introduction(id, life, now.steady);
-        if let Some(state) = node.log().offered() {
-            peers.offer(state);
-        }
         let core = Core::following(config.settings(), now);
         let links = peers.follow(&replica.members);
         let applier = Applier::new(replica, config.files, CHECKPOINT_BYTES);

@@ -258,7 +258,7 @@ impl World {
             }
             let process = server.process.as_ref().ok_or(format!("server {at} is not there"))?;
             let replica = process.applier.replica();
-            if replica.index != self.truth.index() || replica.machine != self.truth.machine {
+            if replica.index != self.truth.index() || replica.state.machine != self.truth.machine {
                 let (index, truth) = (replica.index, self.truth.index());
                 return Err(format!(
                     "server {at} is at entry {index} of {truth}, or in another state: {}",

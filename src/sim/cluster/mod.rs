@@ -16,7 +16,7 @@ use super::client::Client;
 use super::context::{Context, Event};
 use super::ledger::Ledger;
 use super::story::{Story, What};
-use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::members::Members;
 use crate::machine::Part;
 use crate::protocol::Reply;

@@ -5,7 +5,7 @@ use super::server::{DIR, Server, life_of};
 use super::{MemberStep, Verdict, World};
 use crate::data::DataFiles;
 use crate::disk::mem::MemDisk;
-use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::recover::write_checkpoint;
 use crate::protocol::{Outcome, Reform, Reply};
 use crate::server::PRIVATE_DIR;
@@ -150,10 +150,7 @@ impl World {
         let wait = self.context.random.between(100_000, 400_000);
         self.later(at, wait, MemberStep::Join);
         let other = self.context.random.between(0, self.servers.len() as u64 - 1) as usize;
-        let now = self.context.now;
-        let is_there = self.servers[other].asleep_until <= now
-            && self.network.reaches(at, other, now)
-            && self.servers[other].process.is_some();
+        let is_there = self.servers[other].process.is_some() && self.reaches_awake(at, other);
         if !is_there || other == at {
             return Ok(());
         }
@@ -165,9 +162,10 @@ impl World {
             self.leave(at, "is told that it was removed");
             return Ok(());
         }
-        let Some(state) = node.log().offered() else { return Ok(()) };
-        let state: Checkpoint = postcard::from_bytes(state).map_err(|error| error.to_string())?;
-        let is_known = state.members.servers.get(&id).is_some_and(|server| server.life == life);
+        let offered =
+            Checkpoint::read(&process.offered.bytes).map_err(|error| error.to_string())?;
+        let server = offered.head.members.servers.get(&id);
+        let is_known = server.is_some_and(|server| server.life == life);
         if !is_known {
             return Ok(());
         }
@@ -179,7 +177,7 @@ impl World {
             let (read, _) = process.store.read(file, offset, &mut data)?;
             if read == len { Ok(data) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         };
-        let taken = take_over(&self.servers[at].disk, files, state, read);
+        let taken = take_over(&self.servers[at].disk, files, offered, read);
         if self.has_fallen(at, crash)? {
             return Ok(());
         }
@@ -195,7 +193,7 @@ impl World {
 fn take_over(
     disk: &MemDisk,
     files: u32,
-    mut state: Checkpoint,
+    mut checkpoint: Checkpoint,
     read: impl FnMut(FileId, u64, usize) -> io::Result<Vec<u8>>,
 ) -> Result<(), String> {
     use crate::disk::Disk;
@@ -204,11 +202,14 @@ fn take_over(
     disk.create_dir(&private).map_err(|error| error.to_string())?;
     let data = DataFiles::open(disk, dir, files).map_err(|error| error.to_string())?;
     data.rewind(&vec![0; files as usize]).map_err(|error| error.to_string())?;
+    let state = checkpoint.state().map_err(|error| error.to_string())?;
     complete(&data, &[], &state.files, read).map_err(|error| error.to_string())?;
     data.sync().map_err(|error| error.to_string())?;
-    state.log_from = (state.index, state.term);
-    state.hard = (state.term, 0, state.index);
-    write_checkpoint(disk, &private, LogIndex(0), &state).map_err(|error| error.to_string())
+    let head = &mut checkpoint.head;
+    head.log_from = (head.index, head.term);
+    head.hard = (head.term, 0, head.index);
+    let kept = write_checkpoint(disk, &private, LogIndex(0), &checkpoint);
+    kept.map(drop).map_err(|error| error.to_string())
 }
 
 /// So many servers come in at most.

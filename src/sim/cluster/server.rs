@@ -5,6 +5,7 @@ use super::faith::Faith;
 use super::leading::Leading;
 use super::{MemberStep, World};
 use crate::disk::mem::{Fault, MemDisk};
+use crate::engine::cluster::checkpoint::Kept;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Node, Tuning};
 use crate::server::Store;
@@ -39,6 +40,8 @@ pub struct Server {
 pub struct Process {
     pub core: Core,
     pub store: Store<MemDisk>,
+    /// Its checkpoint, for servers that have to take over a state.
+    pub offered: Kept,
     pub driver: Driver,
     pub applier: Applier,
     pub born: u64,
@@ -137,7 +140,7 @@ impl World {
         let replica = found.replica;
         let node = Node::new(id, found.log, replica.index, found.journal, tuning, seed, now);
         let mut node = node.map_err(|error| format!("server {at} does not start: {error}"))?;
-        node.offer(&replica.checkpoint());
+        node.offer(&found.checkpoint.head);
         node.handle_introduction(id, life_of(at), now);
         let settings = Settings {
             lease_ms: context.plan.lease_ms,
@@ -154,6 +157,7 @@ impl World {
         server.process = Some(Process {
             core: Core::following(settings, zero),
             store,
+            offered: found.checkpoint,
             driver: Driver::new(node),
             applier: Applier::new(replica, files, self.limits.checkpoint_bytes),
             born: context.now,

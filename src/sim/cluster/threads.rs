@@ -209,7 +209,12 @@ impl World {
                 });
             }
             // Only for operators, and for servers that come and go.
-            Order::Answer(..) | Order::Follow(_) | Order::Offer(_) => {}
+            Order::Answer(..) | Order::Follow(_) => {}
+            Order::Offer(kept) => {
+                if let Some(process) = self.process(at) {
+                    process.offered = kept;
+                }
+            }
             Order::End if self.truth.members().has_left(at as u64 + 1) => {
                 self.leave(at, "was removed");
             }

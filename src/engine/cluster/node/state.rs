@@ -2,7 +2,7 @@
 //! offers, and one of another member that it takes over.
 
 use super::Node;
-use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::checkpoint::Head;
 use crate::engine::cluster::validate::validate;
 use crate::mutant;
 use crate::types::LogIndex;
@@ -10,18 +10,13 @@ use raft::eraftpb::{Message, Snapshot};
 use raft::{ProgressState, SnapshotStatus};
 
 impl Node {
-    /// A durable checkpoint, for members that lack entries which are gone.
-    pub fn offer(&mut self, checkpoint: &Checkpoint) {
-        let Ok(data) = postcard::to_stdvec(checkpoint) else { return };
+    /// There is a durable checkpoint, for members that lack entries which are gone.
+    pub fn offer(&mut self, head: &Head) {
+        let Ok(data) = head.encode() else { return };
         let mut snapshot = Snapshot { data: data.into(), ..Snapshot::default() };
         let metadata = snapshot.mut_metadata();
-        (metadata.index, metadata.term) = (checkpoint.index, checkpoint.term);
-        metadata.set_conf_state(checkpoint.members.to_conf());
-        self.offer_taken(snapshot);
-    }
-
-    /// The same of a state that was taken over from another member and is durable here.
-    pub fn offer_taken(&mut self, snapshot: Snapshot) {
+        (metadata.index, metadata.term) = (head.index, head.term);
+        metadata.set_conf_state(head.members.to_conf());
         self.raw.mut_store().set_snapshot(snapshot);
     }
 
@@ -39,37 +34,34 @@ impl Node {
         }
     }
 
-    /// The state that this message brings, if this member needs it. It is to be made durable,
-    /// data files and all, before the message is given to [`Node::handle_message`].
-    pub fn needed_snapshot(&self, message: &Message) -> Option<Checkpoint> {
-        let is_valid = validate(&self.raw, message).is_ok();
-        let raft = &self.raw.raft;
-        let metadata = message.snapshot.as_ref()?.get_metadata();
-        if !is_valid || message.term < raft.term || metadata.index <= raft.raft_log.committed {
-            return None;
-        }
-        // It has the entry, and only does not know that it is committed: the library finds that.
-        if self.log().term_of(metadata.index) == Some(metadata.term) {
-            return None;
-        }
-        postcard::from_bytes(&message.get_snapshot().data).ok()
+    /// Whether this member needs the state that this message tells of. It is to be fetched and made
+    /// durable, data files and all, before the message is given to [`Node::handle_message`].
+    pub fn needs_state(&self, message: &Message) -> bool {
+        let Some(snapshot) = message.snapshot.as_ref() else { return false };
+        let (raft, metadata) = (&self.raw.raft, snapshot.get_metadata());
+        validate(&self.raw, message).is_ok()
+            && message.term >= raft.term
+            && metadata.index > raft.raft_log.committed
+            // Else it has the entry, and only does not know that it is committed: the library finds
+            // that.
+            && self.log().term_of(metadata.index) != Some(metadata.term)
     }
 
     /// Completes a checkpoint, of what has been applied here or of a state that is taken over; where
     /// it belongs in the journal, of which nothing before that place is counted on any more. Some
     /// entries before the state stay, for members that lag.
-    pub fn place_checkpoint(&mut self, checkpoint: &mut Checkpoint) -> LogIndex {
+    pub fn place_checkpoint(&mut self, head: &mut Head) -> LogIndex {
         let (log, hard) = (self.raw.store(), self.raw.raft.hard_state());
-        let Checkpoint { index, term, .. } = *checkpoint;
-        checkpoint.hard = (hard.term, hard.vote, hard.commit.max(index));
-        checkpoint.log_from = (index, term);
+        let (index, term) = (head.index, head.term);
+        head.hard = (hard.term, hard.vote, hard.commit.max(index));
+        head.log_from = (index, term);
         let place = if log.term_of(index) == Some(term) {
             // The log may have got there beside a state that was taken over, and not be stable yet:
             // then it begins behind the state, which does not need it.
             let is_saved = log.place_after(index - 1).is_none_or(|place| place <= self.saved);
             let tail = if is_saved { self.tuning.tail_bytes } else { 0 };
             let from = log.tail_from(index, tail, self.given_up);
-            checkpoint.log_from = (from, log.term_of(from).unwrap_or_default());
+            head.log_from = (from, log.term_of(from).unwrap_or_default());
             let place = log.place_after(from).map_or(self.journal, |place| LogIndex(place.0 - 1));
             place.min(self.saved)
         } else {
@@ -81,10 +73,10 @@ impl Node {
     }
 
     /// This checkpoint is durable: what it covers is forgotten.
-    pub fn compact(&mut self, checkpoint: &Checkpoint) {
+    pub fn compact(&mut self, head: &Head) {
         // The library goes on from what it takes for applied, which may wait for the journal yet.
         let applied = self.raw.raft.raft_log.applied;
-        self.raw.mut_store().compact(checkpoint.log_from.0.min(applied));
+        self.raw.mut_store().compact(head.log_from.0.min(applied));
     }
 
     /// A state was taken over, and the journal does not say so yet. Until then the library looks for

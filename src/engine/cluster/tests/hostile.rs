@@ -1,7 +1,8 @@
 //! One member and what others may say to it, also what no right one says.
 
+use crate::engine::cluster::checkpoint::Head;
 use crate::engine::cluster::codec::KINDS;
-use crate::engine::cluster::journal::{Checkpoint, Replay};
+use crate::engine::cluster::journal::Replay;
 use crate::engine::cluster::log::Log;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Node, Output, Tuning};
@@ -39,13 +40,12 @@ fn save(node: &mut Node) {
     }
 }
 
-fn state(index: u64) -> Checkpoint {
-    Checkpoint { index, term: 1, members: Members::of(&[1, 2, 3]), ..Checkpoint::default() }
+fn state(index: u64) -> Head {
+    Head { index, term: 1, members: Members::of(&[1, 2, 3]), ..Head::default() }
 }
 
-fn offer(state: &Checkpoint) -> Message {
-    let mut snapshot =
-        Snapshot { data: postcard::to_stdvec(state).unwrap().into(), ..Snapshot::default() };
+fn offer(state: &Head) -> Message {
+    let mut snapshot = Snapshot { data: state.encode().unwrap().into(), ..Snapshot::default() };
     let metadata = snapshot.mut_metadata();
     (metadata.index, metadata.term) = (state.index, state.term);
     metadata.set_conf_state(state.members.to_conf());
@@ -82,7 +82,7 @@ fn a_checkpoint_counts_on_nothing_that_an_earlier_one_has_given_up() {
     append(&mut node, 2, 10, 5);
     save(&mut node);
     let (mut taken, offered) = (state(20), offer(&state(20)));
-    assert!(node.needed_snapshot(&offered).is_some());
+    assert!(node.needs_state(&offered));
     let given_up = node.place_checkpoint(&mut taken);
     assert_eq!((given_up, taken.log_from), (node.saved(), (20, 1)));
     append(&mut node, 11, 25, 25);
@@ -153,7 +153,7 @@ fn rubbish(random: &mut Random) -> Message {
         message.entries.push(Entry { index, term, data: vec![1].into(), ..Entry::default() });
     }
     if kind == MessageType::MsgSnapshot {
-        let state = Checkpoint { term: random.below(6), ..state(random.number()) };
+        let state = Head { term: random.below(6), ..state(random.number()) };
         message.set_snapshot(offer(&state).take_snapshot());
     }
     message

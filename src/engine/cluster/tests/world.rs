@@ -2,8 +2,8 @@
 
 use crate::disk::Disk;
 use crate::disk::mem::MemDisk;
+use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
 use crate::engine::cluster::codec::{decode_message, encode_message};
-use crate::engine::cluster::journal::Checkpoint;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, Node, Output, Tuning, What};
 use crate::engine::cluster::recover::{recover, write_checkpoint};
@@ -87,6 +87,8 @@ struct Member {
 
 struct Process {
     node: Node,
+    /// Its checkpoint, for members that lack entries which are gone.
+    offered: Kept,
     replica: Replica,
     writer: Writer<MemDisk>,
     saving: Option<(u64, Batch)>,
@@ -209,7 +211,7 @@ impl World {
         let at: Vec<_> = states.iter().map(|state| state.index).collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "members differ: {at:?}");
         assert!(states[0].index >= self.acknowledged, "something acknowledged is lost");
-        assert!(states[0].machine.session_count() > 0, "nothing was ever committed");
+        assert!(states[0].state.machine.session_count() > 0, "nothing was ever committed");
         assert!(self.leader_term().is_some());
     }
 
@@ -330,19 +332,26 @@ impl World {
                 self.network.insert((member.asleep_until, self.sent), (to, bytes));
                 continue;
             }
-            let Some(process) = &mut member.process else { continue };
+            let Some(process) = &member.process else { continue };
             let message = decode_message(&bytes).unwrap();
-            if let Some(checkpoint) = process.node.needed_snapshot(&message) {
-                process.take_over(checkpoint, &member.disk);
+            let index = message.snapshot.as_ref().map(|one| one.get_metadata().index);
+            let needs_state = process.node.needs_state(&message);
+            let offered = self.members[&message.from].process.as_ref();
+            let offered = offered.map(|process| process.offered.clone());
+            let member = self.members.get_mut(&to).unwrap();
+            let Some(process) = &mut member.process else { continue };
+            if needs_state {
+                // Who offers it may be gone by now, or offer another.
+                let Some(offered) = offered.filter(|it| Some(it.head.index) == index) else {
+                    continue;
+                };
+                process.take_over(Checkpoint::read(&offered.bytes).unwrap(), &member.disk);
                 self.taken_over += 1;
             }
-            let index = message.snapshot.as_ref().map(|one| one.get_metadata().index);
-            let snapshot = message.get_snapshot().clone();
             process.node.handle_message(message, local).unwrap();
             let mut out = Output::default();
             process.node.poll(&mut out);
             if let Some(index) = index {
-                process.node.offer_taken(snapshot);
                 process.node.handle_applied(index);
             }
             self.take(to, out);
@@ -430,29 +439,31 @@ impl World {
             .members
             .iter()
             .filter(|(other, member)| **other != id && !self.is_away(**other) && !member.is_cut);
-        let nodes = reachable.filter_map(|(_, member)| Some(&member.process.as_ref()?.node));
-        let nodes: Vec<&Node> = nodes.collect();
-        if nodes.iter().any(|node| node.members().has_left(id)) {
+        let reachable: Vec<&Process> =
+            reachable.filter_map(|(_, member)| member.process.as_ref()).collect();
+        if reachable.iter().any(|process| process.node.members().has_left(id)) {
             self.leave(id);
             return false;
         }
         if self.members[&id].founders > 0 {
             return true;
         }
-        let state = |node: &&Node| {
-            let bytes = node.log().offered()?;
-            let state: Checkpoint = postcard::from_bytes(bytes).unwrap();
-            state.members.servers.contains_key(&id).then_some(state)
+        let offered = |process: &&Process| {
+            let Kept { head, bytes } = &process.offered;
+            let is_known = head.members.servers.contains_key(&id);
+            is_known.then(|| Checkpoint::read(bytes).unwrap())
         };
-        let Some(mut state) = nodes.iter().find_map(state) else {
+        let Some(mut state) = reachable.iter().find_map(offered) else {
             // Where the entry that lets it in was lost, an operator would ask again.
-            if self.is_calm && nodes.iter().all(|node| !node.members().servers.contains_key(&id)) {
+            let knows = |process: &&Process| process.node.members().servers.contains_key(&id);
+            if self.is_calm && !reachable.iter().any(knows) {
                 self.members.get_mut(&id).unwrap().is_gone = true;
             }
             return false;
         };
-        state.log_from = (state.index, state.term);
-        state.hard = (state.term, 0, state.index);
+        let head = &mut state.head;
+        head.log_from = (head.index, head.term);
+        head.hard = (head.term, 0, head.index);
         let member = self.members.get_mut(&id).unwrap();
         write_checkpoint(&member.disk, Path::new(DIR), LogIndex(0), &state).unwrap();
         member.founders = 1;
@@ -495,9 +506,10 @@ impl Member {
         let applied = found.replica.index;
         let tuning = Tuning { tail_bytes: self.tail_bytes, ..Tuning::default() };
         let mut node = Node::new(id, found.log, applied, found.journal, tuning, 7, now).unwrap();
-        node.offer(&found.replica.checkpoint());
+        node.offer(&found.checkpoint.head);
         self.process = Some(Process {
             node,
+            offered: found.checkpoint,
             replica: found.replica,
             writer: found.writer,
             saving: None,
@@ -510,23 +522,27 @@ impl Member {
 impl Process {
     /// Makes a state that another member sent this member's own, durably.
     fn take_over(&mut self, mut checkpoint: Checkpoint, disk: &MemDisk) {
-        let place = self.node.place_checkpoint(&mut checkpoint);
-        write_checkpoint(disk, Path::new(DIR), place, &checkpoint).unwrap();
+        let place = self.keep(&mut checkpoint, disk);
         self.writer.remove_through(place).unwrap();
-        self.checkpointed = checkpoint.index;
-        if checkpoint.index > self.replica.index {
-            self.replica = Replica::new(checkpoint);
+        if checkpoint.head.index > self.replica.index {
+            let state = checkpoint.state().unwrap();
+            self.replica = Replica::new(checkpoint.head, state);
         }
     }
 
     fn checkpoint(&mut self, disk: &MemDisk) {
-        let mut checkpoint = self.replica.checkpoint();
-        let place = self.node.place_checkpoint(&mut checkpoint);
-        write_checkpoint(disk, Path::new(DIR), place, &checkpoint).unwrap();
+        let mut checkpoint = self.replica.checkpoint().unwrap();
+        let place = self.keep(&mut checkpoint, disk);
         self.writer.remove_through(place).unwrap();
-        self.node.compact(&checkpoint);
-        self.node.offer(&checkpoint);
-        self.checkpointed = checkpoint.index;
+        self.node.compact(&checkpoint.head);
+    }
+
+    fn keep(&mut self, checkpoint: &mut Checkpoint, disk: &MemDisk) -> LogIndex {
+        let place = self.node.place_checkpoint(&mut checkpoint.head);
+        self.offered = write_checkpoint(disk, Path::new(DIR), place, checkpoint).unwrap();
+        self.node.offer(&checkpoint.head);
+        self.checkpointed = checkpoint.head.index;
+        place
     }
 }
 

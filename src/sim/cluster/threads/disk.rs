@@ -1,7 +1,7 @@
 //! The threads that write and read the disk: the journal's, and the one that applies.
 
 use super::super::{MemberStep, Verdict, World};
-use crate::engine::cluster::journal::Checkpoint;
+use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
 use crate::engine::solo::Ending;
 use crate::machine::Part;
 use crate::server::cluster::applier::Task;
@@ -31,8 +31,8 @@ impl World {
             return Ok(());
         }
         match (kept, message) {
-            (Ok(()), Some(message)) => self.tell(at, Input::TakenOver(message)),
-            (Ok(()), None) => self.tell(at, Input::Kept(checkpoint)),
+            (Ok(kept), Some(message)) => self.tell(at, Input::TakenOver(message, Box::new(kept))),
+            (Ok(kept), None) => self.tell(at, Input::Kept(Box::new(kept))),
             (Err(error), None) if error.is_full() => self.tell(at, Input::NotKept),
             (Err(error), message) if error.is_full() => {
                 self.later(at, RETRY_US, MemberStep::Keep(place, checkpoint, message));
@@ -93,6 +93,11 @@ impl World {
                     let wait = self.latency(100);
                     self.later(at, wait, MemberStep::Task(parts));
                     return Ok(());
+                }
+                Some(Task::FetchState { from, index }) => {
+                    let fetched = self.fetch_state(at, from as usize - 1, index);
+                    let Some(process) = self.process(at) else { return Ok(()) };
+                    process.applier.handle_state(fetched)?;
                 }
                 Some(Task::Fetch { from, have, want }) => {
                     let fetching = Fetching::new(have, want, PIECE);
@@ -173,6 +178,19 @@ impl World {
         self.apply(at)
     }
 
+    fn fetch_state(&self, at: usize, from: usize, index: u64) -> Option<Checkpoint> {
+        if !self.reaches_awake(at, from) {
+            return None;
+        }
+        let Kept { head, bytes } = &self.servers[from].process.as_ref()?.offered;
+        (head.index == index).then(|| Checkpoint::read(bytes).ok())?
+    }
+
+    pub(in super::super) fn reaches_awake(&self, at: usize, other: usize) -> bool {
+        self.servers[other].asleep_until <= self.context.now
+            && self.network.reaches(at, other, self.context.now)
+    }
+
     fn fetch_piece(
         &mut self,
         at: usize,
@@ -180,8 +198,7 @@ impl World {
         fetching: &mut Fetching,
         (file, offset, len): (FileId, u64, usize),
     ) -> bool {
-        let is_slow = self.servers[from].asleep_until > self.context.now;
-        if is_slow || !self.network.reaches(at, from, self.context.now) {
+        if !self.reaches_awake(at, from) {
             return false;
         }
         let mut data = vec![0; len];
