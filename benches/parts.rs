@@ -141,7 +141,7 @@ fn storage(criterion: &mut Criterion) {
                 &mut batch,
                 |batch| {
                     writer.write(batch, LogIndex(0)).unwrap();
-                    writer.sync_handle().sync().unwrap();
+                    writer.handle().sync().unwrap();
                 },
                 BatchSize::PerIteration,
             );

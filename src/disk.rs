@@ -3,7 +3,7 @@
 
 pub mod mem;
 
-use crate::mutant;
+use crate::{mutant, sys};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 use std::fs;
@@ -40,6 +40,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` at an offset. After an error any part may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// These bytes were written and will be synced: the device may have them already.
+    fn start_writing(&self, _from: u64, _len: u64) {}
     /// Makes contents and length durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
     /// Length in bytes.
@@ -120,6 +122,10 @@ impl DiskFile for fs::File {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write_all_at(bytes, offset)
+    }
+
+    fn start_writing(&self, from: u64, len: u64) {
+        sys::start_writing(self, from, len);
     }
 
     fn sync(&self) -> io::Result<()> {

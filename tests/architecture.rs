@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sync", &[]),
     // A constant unless bugs are planted on purpose; everybody may ask it.
     ("mutant", &[]),
-    ("disk", &[]),
+    ("disk", &["sys"]),
     ("protocol", &["types", "limits"]),
     ("wire", &["types", "limits", "protocol"]),
     ("json", &["types", "limits", "protocol"]),

@@ -74,7 +74,8 @@ impl<D: Disk> Store<D> {
                 Step::Remove
             }
             Step::Remove => {
-                self.remove_log(through)?;
+                let freed = self.remove_log(through)?;
+                info!(through = through.0, freed, "checkpoint");
                 return Ok(false);
             }
         };
@@ -99,14 +100,13 @@ impl<D: Disk> Store<D> {
         Ok(state)
     }
 
-    fn remove_log(&self, through: LogIndex) -> Result<(), OpenError> {
-        let mut writer = lock(&self.writer);
-        let freed = writer
+    /// Removes the segments of the log whose entries are all at or before `through`; the bytes freed.
+    pub(super) fn remove_log(&self, through: LogIndex) -> Result<u64, OpenError> {
+        let freed = self
+            .log
             .remove_through(through)
             .map_err(|source| OpenError::Io { path: self.private.clone(), source })?;
-        self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
-        drop(writer);
-        info!(through = through.0, freed, "checkpoint");
-        Ok(())
+        self.log_bytes.store(lock(&self.writer).bytes(), Ordering::Relaxed);
+        Ok(freed)
     }
 }

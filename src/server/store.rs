@@ -20,7 +20,7 @@ use crate::server::backup::manifest;
 use crate::server::meter::{Histogram, SharedHistogram};
 use crate::server::restore::RestoreError;
 use crate::types::{FileId, LogIndex};
-use crate::wal::{self, Batch, SyncHandle, Writer};
+use crate::wal::{self, Batch, Writer};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::io;
@@ -73,7 +73,7 @@ pub struct Store<D: Disk = RealDisk> {
     pub(super) private: PathBuf,
     pub(super) data: DataFiles<D>,
     pub(super) writer: Mutex<Writer<D>>,
-    sync_handle: Mutex<SyncHandle<D>>,
+    pub(super) log: wal::Handle<D>,
     synced: AtomicU64,
     pub(super) checkpointed: AtomicU64,
     is_checkpointing: AtomicBool,
@@ -173,7 +173,7 @@ impl<D: Disk> Store<D> {
         }
         info!(last = found.last.0, entries = found.entries, bytes = found.bytes, "recovered");
         let store = Store {
-            sync_handle: Mutex::new(writer.sync_handle()),
+            log: writer.handle(),
             synced: AtomicU64::new(found.last.0),
             checkpointed: AtomicU64::new(after.0),
             is_checkpointing: AtomicBool::new(false),
@@ -192,10 +192,9 @@ impl<D: Disk> Store<D> {
     pub fn write(&self, batch: &mut Batch) -> Ending {
         let mut writer = lock(&self.writer);
         let ending = ending_of("write the log", writer.write(batch, self.synced()));
-        *lock(&self.sync_handle) = writer.sync_handle();
         self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
         if mutant::is("mark_ahead") {
-            writer.note_synced(writer.last());
+            self.log.note_synced(writer.last());
         }
         ending
     }
@@ -216,10 +215,9 @@ impl<D: Disk> Store<D> {
             return self.publish_next(flush).filter(|ending| *ending != Ending::Done);
         }
         if flush.needs_sync && !mutant::is("sync_forgotten") {
-            let handle = lock(&self.sync_handle).clone();
             let begun = Instant::now();
             // A sync that failed is never tried again: the kernel may have dropped the pages.
-            if let Err(error) = handle.sync() {
+            if let Err(error) = self.log.sync() {
                 error!(%error, "cannot sync the log: nothing is acknowledged any more; \
                     check the disk, then restart");
                 return Some(Ending::Failed);
@@ -228,7 +226,7 @@ impl<D: Disk> Store<D> {
             self.syncs.observe(taken);
             self.last_sync_us.store(taken, Ordering::Relaxed);
             self.synced.fetch_max(flush.through.0, Ordering::Relaxed);
-            handle.note_synced(flush.through);
+            self.log.note_synced(flush.through);
             flush.needs_sync = false;
             return flush.parts.is_empty().then_some(Ending::Done);
         }

@@ -1,12 +1,13 @@
 //! The write-ahead log: entries of opaque bytes in segment files, with checkpoints beside them.
 //!
-//! `pending` collects entries in memory, `writer` puts them on disk, `recover` reads them back:
+//! `pending` collects entries in memory, `writer` puts them on disk, `handle` syncs and removes, `recover` reads them back:
 //! after a start, for a checkpoint made beside the running server, or to verify a directory.
 //! `record` and `segment` have the bytes, `scan` the rule that tells a torn tail from damage.
 //! All input and output goes through [`crate::disk::Disk`]. docs/DISK.md has the format as tables.
 
 mod checkpoint;
 mod error;
+mod handle;
 mod mark;
 mod pending;
 mod reader;
@@ -18,10 +19,11 @@ mod writer;
 
 pub use checkpoint::{Checkpoint, read_checkpoint, write_checkpoint};
 pub use error::Error;
+pub use handle::Handle;
 pub use pending::{Batch, Pending};
 pub use recover::{Recovered, Report, check, recover, replay};
 pub use scan::Torn;
-pub use writer::{SyncHandle, Writer};
+pub use writer::Writer;
 
 use crate::limits::SEGMENT_MAX;
 use crate::types::LogIndex;

@@ -1,8 +1,9 @@
 //! Reading the log back: at the start, beside the running server, and to verify a directory.
 
+use super::handle::Closed;
 use super::scan::{Scan, Tail, scan, scan_between};
 use super::segment::{self, Segment};
-use super::writer::{Closed, Current, Writer};
+use super::writer::{Current, Writer};
 use super::{Error, Options, Torn, Visit, mark, read_checkpoint};
 use crate::disk::{Disk, DiskFile};
 use crate::mutant;
@@ -159,21 +160,40 @@ fn settle<D: Disk>(
         }
     };
     let mut closed = Vec::new();
-    for segment in scan.segments.drain(..) {
+    let mut last = current.before();
+    for segment in scan.segments.drain(..).rev() {
         let path = &segment.path;
-        let size = disk.open(path).and_then(|file| file.size()).map_err(Error::io(path, "open"))?;
-        closed.push(Closed { segment, bytes: size });
+        let bytes =
+            disk.open(path).and_then(|file| file.size()).map_err(Error::io(path, "open"))?;
+        let before = LogIndex(segment.first.0 - 1);
+        closed.push(Closed { segment, last, bytes });
+        last = before;
     }
+    closed.reverse();
     Ok((closed, current))
 }
 
 /// Writes what the last run may not have synced once more. If its sync failed, the kernel still shows
 /// those entries but counts them as written, and the next sync would do nothing for them.
 fn write_again<F: DiskFile>(tail: &Tail<F>) -> io::Result<()> {
-    let mut bytes = vec![0; (tail.offset - tail.unsure) as usize];
-    let read = tail.file.read_at(&mut bytes, tail.unsure)?;
-    tail.file.write_at(&bytes[..read], tail.unsure)
+    let mut piece = vec![0; WRITTEN_AT_ONCE.min((tail.offset - tail.unsure) as usize)];
+    let mut at = tail.unsure;
+    while at < tail.offset {
+        let left = usize::try_from(tail.offset - at).unwrap_or(usize::MAX);
+        let len = piece.len().min(left);
+        let read = tail.file.read_at(&mut piece[..len], at)?;
+        if read == 0 {
+            break;
+        }
+        tail.file.write_at(&piece[..read], at)?;
+        tail.file.start_writing(at, read as u64);
+        at += read as u64;
+    }
+    Ok(())
 }
+
+/// Bytes written again at once.
+const WRITTEN_AT_ONCE: usize = 1 << 20;
 
 /// Makes the mark say what is synced now. One that said more is lowered durably: it must never
 /// vouch for entries that will be written under the indexes of lost ones.

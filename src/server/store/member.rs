@@ -1,7 +1,7 @@
 //! The data directory of a cluster's member. Beside what every data directory has, `.baton/member`
 //! tells whose it is; log and checkpoint are as [`crate::engine::cluster::journal`] says.
 
-use super::{OpenError, Store, ending_of, lock};
+use super::{OpenError, Store, ending_of};
 use crate::data::DataFiles;
 use crate::disk::{Disk, RealDisk, replace_file};
 use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
@@ -142,7 +142,7 @@ impl<D: Disk> Store<D> {
         }
         info!(applied = replica.index, last = found.log.last(), "recovered");
         let store = Store {
-            sync_handle: Mutex::new(found.writer.sync_handle()),
+            log: found.writer.handle(),
             synced: AtomicU64::new(found.journal.0),
             checkpointed: AtomicU64::new(found.checkpoint_at.0),
             is_checkpointing: AtomicBool::new(false),
@@ -171,17 +171,16 @@ impl<D: Disk> Store<D> {
         if ending != Ending::Done {
             return ending;
         }
-        let handle = lock(&self.sync_handle).clone();
         let begun = Instant::now();
         let is_forgotten = crate::mutant::is("member_sync_forgotten");
-        let synced = if is_forgotten { Ok(()) } else { handle.sync() };
+        let synced = if is_forgotten { Ok(()) } else { self.log.sync() };
         if let Err(error) = synced {
             error!(%error, "cannot sync the log");
             return Ending::Failed;
         }
         self.syncs.observe(begun.elapsed().as_micros() as u64);
         self.synced.fetch_max(batch.last.0, Ordering::Relaxed);
-        handle.note_synced(batch.last);
+        self.log.note_synced(batch.last);
         Ending::Done
     }
 
@@ -219,12 +218,7 @@ impl<D: Disk> Store<D> {
         let kept = recover::write_checkpoint(&self.disk, &self.private, place, checkpoint)
             .map_err(MemberError::from)?;
         self.checkpointed.fetch_max(place.0, Ordering::Relaxed);
-        let mut writer = lock(&self.writer);
-        let freed = writer
-            .remove_through(place)
-            .map_err(|source| OpenError::Io { path: self.private.clone(), source })?;
-        self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
-        drop(writer);
+        let freed = self.remove_log(place)?;
         info!(index = checkpoint.head.index, freed, "checkpoint");
         Ok(kept)
     }

@@ -71,10 +71,10 @@ fn removed_segments_are_gone_and_the_rest_starts_behind_the_checkpoint() {
     }
     let sealed = writer.sealed_through();
     let before = writer.bytes();
-    assert_eq!(writer.remove_through(LogIndex(0)).unwrap(), 0);
-    let freed = writer.remove_through(LogIndex(sealed.0 - 1)).unwrap();
+    assert_eq!(writer.handle().remove_through(LogIndex(0)).unwrap(), 0);
+    let freed = writer.handle().remove_through(LogIndex(sealed.0 - 1)).unwrap();
     assert!(freed > 0 && writer.bytes() == before - freed);
-    writer.remove_through(LogIndex(40)).unwrap();
+    writer.handle().remove_through(LogIndex(40)).unwrap();
     assert_eq!(RealDisk.list(dir).unwrap().len(), 2, "the current segment and the mark");
     drop(writer);
 
@@ -97,7 +97,7 @@ fn rolling_starts_a_segment_at_once_but_never_two_without_entries() {
     let (mut writer, _, entries) = collect(&RealDisk, dir.path(), 1 << 20, 0).unwrap();
     assert_eq!(entries, expected(1..=3, 1));
     writer.write(&mut batch(4, 1, 1), LogIndex(3)).unwrap();
-    assert!(writer.remove_through(LogIndex(4)).unwrap() > 0);
+    assert!(writer.handle().remove_through(LogIndex(4)).unwrap() > 0);
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn a_checkpoint_ahead_of_the_log_is_where_it_goes_on() {
     assert_eq!((recovered.last, entries), (LogIndex(10), vec![]));
     writer.write(&mut batch(11, 2, 1), LogIndex(10)).unwrap();
     drop(writer);
-    let (mut writer, _, entries) = collect(&RealDisk, dir, 1 << 20, 10).unwrap();
+    let (writer, _, entries) = collect(&RealDisk, dir, 1 << 20, 10).unwrap();
     assert_eq!(entries, expected(11..=12, 1));
-    assert!(writer.remove_through(LogIndex(10)).unwrap() > 0);
+    assert!(writer.handle().remove_through(LogIndex(10)).unwrap() > 0);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn what_the_visitor_refuses_ends_the_start_and_names_the_entry() {
 fn a_sync_from_another_thread_goes_on_beside_writes_and_rolls() {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, ..) = collect(&RealDisk, dir.path(), 400, 0).unwrap();
-    let handle = writer.sync_handle();
+    let handle = writer.handle();
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -80,9 +80,9 @@ impl Model {
                 self.written += count;
             }
             Step::Sync => {
-                writer.sync_handle().sync().ok()?;
+                writer.handle().sync().ok()?;
                 self.stable = self.written;
-                writer.note_synced(LogIndex(self.stable));
+                writer.handle().note_synced(LogIndex(self.stable));
             }
             Step::Roll => {
                 writer.roll().ok()?;
@@ -93,7 +93,7 @@ impl Model {
                 self.checkpoint.1 = index;
                 write_checkpoint(disk, Path::new(DIR), LogIndex(index), &payload(index, 0)).ok()?;
                 self.checkpoint.0 = index;
-                writer.remove_through(LogIndex(index)).ok()?;
+                writer.handle().remove_through(LogIndex(index)).ok()?;
             }
         }
         Some(())

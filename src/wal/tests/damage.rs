@@ -28,7 +28,7 @@ fn build(is_synced: bool) -> MemDisk {
         let synced = if is_synced { index - 1 } else { 0 };
         writer.write(&mut batch(index, 1, 1), LogIndex(synced)).unwrap();
         if is_synced {
-            writer.note_synced(LogIndex(index));
+            writer.handle().note_synced(LogIndex(index));
         }
         if index == CLOSED {
             writer.roll().unwrap();

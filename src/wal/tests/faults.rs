@@ -63,18 +63,21 @@ fn a_checkpoint_that_does_not_fit_leaves_the_old_one_and_takes_no_room() {
 /// The kernel shows what a failed sync did not write, and the next sync does nothing for it.
 #[test]
 fn what_a_failed_sync_left_is_stable_after_the_next_start() {
-    let disk = disk();
-    let (mut writer, ..) = collect(&disk, Path::new(DIR), 1 << 20, 0).unwrap();
-    writer.write(&mut batch(1, 3, 0), LogIndex(0)).unwrap();
-    disk.set_fault(Some(Fault::Error(disk.operations())));
-    writer.sync_handle().sync().unwrap_err();
-    drop(writer);
-    disk.set_fault(None);
-    let (_, recovered, entries) = collect(&disk, Path::new(DIR), 1 << 20, 0).unwrap();
-    assert_eq!((recovered.last, entries), (LogIndex(3), expected(1..=3, 0)));
-    let disk = disk.after_worst_power_loss();
-    let (_, _, entries) = collect(&disk, Path::new(DIR), 1 << 20, 0).unwrap();
-    assert_eq!(entries, expected(1..=3, 0));
+    // The larger one is over a megabyte, and written again in pieces.
+    for count in [3, 20_000] {
+        let disk = disk();
+        let (mut writer, ..) = collect(&disk, Path::new(DIR), 4 << 20, 0).unwrap();
+        writer.write(&mut batch(1, count, 0), LogIndex(0)).unwrap();
+        disk.set_fault(Some(Fault::Error(disk.operations())));
+        writer.handle().sync().unwrap_err();
+        drop(writer);
+        disk.set_fault(None);
+        let (_, recovered, entries) = collect(&disk, Path::new(DIR), 4 << 20, 0).unwrap();
+        assert_eq!((recovered.last, entries), (LogIndex(count), expected(1..=count, 0)));
+        let disk = disk.after_worst_power_loss();
+        let (_, _, entries) = collect(&disk, Path::new(DIR), 4 << 20, 0).unwrap();
+        assert_eq!(entries, expected(1..=count, 0));
+    }
 }
 
 #[test]
@@ -82,10 +85,10 @@ fn after_a_failed_sync_nothing_is_written_or_synced_any_more() {
     let (disk, dir) = (disk(), Path::new(DIR));
     let (mut writer, ..) = collect(&disk, dir, 1 << 20, 0).unwrap();
     writer.write(&mut batch(1, 2, 1), LogIndex(0)).unwrap();
-    let handle = writer.sync_handle();
+    let handle = writer.handle();
     disk.set_fault(Some(Fault::Error(disk.operations())));
     assert!(handle.sync().is_err());
-    assert!(handle.sync().is_err() && writer.sync_handle().sync().is_err());
+    assert!(handle.sync().is_err() && writer.handle().sync().is_err());
     assert!(writer.write(&mut batch(3, 1, 1), LogIndex(0)).is_err() && writer.roll().is_err());
 }
 
@@ -105,11 +108,11 @@ fn an_error_at_any_operation_leaves_a_prefix_with_all_that_was_synced() {
                     break;
                 }
                 written = first + 2;
-                if writer.sync_handle().sync().is_err() {
+                if writer.handle().sync().is_err() {
                     break;
                 }
                 stable = written;
-                writer.note_synced(LogIndex(stable));
+                writer.handle().note_synced(LogIndex(stable));
             }
         }
         let is_over = disk.operations() <= at;

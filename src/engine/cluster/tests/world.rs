@@ -244,8 +244,8 @@ impl World {
         if process.saving.as_ref().is_some_and(|(at, _)| *at <= now)
             && let Some((_, batch)) = process.saving.take()
         {
-            process.writer.sync_handle().sync().unwrap();
-            process.writer.sync_handle().note_synced(batch.last);
+            process.writer.handle().sync().unwrap();
+            process.writer.handle().note_synced(batch.last);
             process.node.handle_saved(batch, &mut out);
         }
         process.node.handle_time(local);
@@ -523,7 +523,7 @@ impl Process {
     /// Makes a state that another member sent this member's own, durably.
     fn take_over(&mut self, mut checkpoint: Checkpoint, disk: &MemDisk) {
         let place = self.keep(&mut checkpoint, disk);
-        self.writer.remove_through(place).unwrap();
+        self.writer.handle().remove_through(place).unwrap();
         if checkpoint.head.index > self.replica.index {
             let state = checkpoint.state().unwrap();
             self.replica = Replica::new(checkpoint.head, state);
@@ -533,7 +533,7 @@ impl Process {
     fn checkpoint(&mut self, disk: &MemDisk) {
         let mut checkpoint = self.replica.checkpoint().unwrap();
         let place = self.keep(&mut checkpoint, disk);
-        self.writer.remove_through(place).unwrap();
+        self.writer.handle().remove_through(place).unwrap();
         self.node.compact(&checkpoint.head);
     }
 
