@@ -87,14 +87,24 @@ impl World {
     }
 
     /// Notes who leads: one server a term.
-    pub(super) fn note_role(&mut self, at: usize) {
-        let Some(process) = &self.servers[at].process else { return };
+    pub(super) fn note_role(&mut self, at: usize) -> Verdict {
+        let Some(process) = &self.servers[at].process else { return Ok(()) };
         let role = process.driver.role();
-        if role.is_leading && self.leaders.insert(role.term, at).is_none() {
-            self.context.started_at = self.context.now;
-            let what = format!("leads in term {}", role.term);
-            self.context.story.tell(self.context.now, || What::Member { server: at, what });
+        if !role.is_leading {
+            return Ok(());
         }
+        match self.leaders.insert(role.term, at) {
+            None => {
+                self.context.started_at = self.context.now;
+                let what = format!("leads in term {}", role.term);
+                self.context.story.tell(self.context.now, || What::Member { server: at, what });
+            }
+            Some(other) if other != at => {
+                return Err(format!("servers {other} and {at} lead in term {}", role.term));
+            }
+            Some(_) => {}
+        }
+        Ok(())
     }
 
     fn check_handover(&mut self, handover: &Handover) -> Verdict {

@@ -57,6 +57,7 @@ impl World {
                 context.at(now + wait, Event::DiskHeals);
                 context.full.push((now, now + wait));
             }
+            7 if faults.cuts && faults.kills && leader == Some(server) => self.forsake(server),
             6 | 7 if faults.cuts => self.partition(server),
             8 if faults.cuts => {
                 let (until, random) = (self.until(), &mut self.context.random);
@@ -116,6 +117,38 @@ impl World {
         }
         let what = "is cut off from others".into();
         self.context.story.tell(now, || What::Member { server, what });
+    }
+
+    /// The leader loses its followers one after the other: some hear it no more and ask for votes; the
+    /// others, on whom it still counts, are started again and do not hear it any more either.
+    fn forsake(&mut self, leader: usize) {
+        let (now, until) = (self.context.now, self.context.now + FORSAKEN_US);
+        let wait = self.context.random.between(150_000, 400_000);
+        let servers = self.servers.len();
+        let first = self.context.random.between(0, servers as u64 - 1) as usize;
+        let others = (first..first + servers).map(|n| n % servers);
+        let others = others.filter(|other| *other != leader);
+        let kept = servers / 2;
+        for (n, other) in others.enumerate() {
+            if n < kept {
+                self.later(other, wait, MemberStep::Forsake(leader));
+            } else {
+                self.network.separate(leader, other, now, until);
+            }
+        }
+        let what = "loses its followers".into();
+        self.context.story.tell(now, || What::Member { server: leader, what });
+    }
+
+    pub(super) fn restart_forsaken(&mut self, at: usize, leader: usize) {
+        let now = self.context.now;
+        if self.context.is_ending || self.servers[at].process.is_none() {
+            return;
+        }
+        self.network.separate(leader, at, now, now + FORSAKEN_US);
+        self.end(at, Crash::Kill);
+        let wait = self.context.random.between(1_000, 20_000);
+        self.later(at, wait, MemberStep::Start);
     }
 
     /// From now on nothing goes wrong.
@@ -192,6 +225,8 @@ impl World {
     }
 }
 
+/// So long a leader that loses its followers is without them.
+const FORSAKEN_US: u64 = 600_000;
 /// So long changes of the members may take.
 const CHANGES_US: u64 = 15_000_000;
 /// By then everything has come to everybody.

@@ -8,6 +8,7 @@ mod leading;
 mod network;
 mod operator;
 mod plan;
+mod promises;
 mod server;
 mod threads;
 mod truth;
@@ -77,6 +78,8 @@ enum Stage {
 /// What a server of a cluster does next.
 pub enum MemberStep {
     Start,
+    /// The process is killed, and soon starts again without reaching this other server.
+    Forsake(usize),
     /// It asks to be let in.
     Join,
     /// The thread that drives looks at what there is.

@@ -56,6 +56,12 @@ impl Network {
         self.links[from][to].cut = (now, until);
     }
 
+    /// Cuts both ways.
+    pub fn separate(&mut self, one: usize, other: usize, now: u64, until: u64) {
+        self.cut(one, other, now, until);
+        self.cut(other, one, now, until);
+    }
+
     /// The connection breaks.
     pub fn reset(&mut self, from: usize, to: usize) {
         self.links[from][to].connection += 1;

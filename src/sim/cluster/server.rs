@@ -3,6 +3,7 @@
 
 use super::faith::Faith;
 use super::leading::Leading;
+use super::promises::Promises;
 use super::{MemberStep, World};
 use crate::disk::mem::{Fault, MemDisk};
 use crate::engine::cluster::checkpoint::Kept;
@@ -35,6 +36,9 @@ pub struct Server {
     pub is_waiting: bool,
     /// It was removed, or its disk is lost.
     pub is_gone: bool,
+    /// What it owes to others, whether it runs or not.
+    pub faith: Faith,
+    pub promises: Promises,
 }
 
 pub struct Process {
@@ -49,7 +53,6 @@ pub struct Process {
     pub inbox: Vec<Input>,
     pub orders: VecDeque<Order>,
     pub round_at: u64,
-    pub faith: Faith,
     pub leading: Leading,
     /// Of the thread that keeps the journal.
     pub journal: VecDeque<Batch>,
@@ -74,6 +77,8 @@ impl Server {
             asleep_until: 0,
             is_waiting: false,
             is_gone: false,
+            faith: Faith::default(),
+            promises: Promises::default(),
         }
     }
 
@@ -140,6 +145,8 @@ impl World {
         let replica = found.replica;
         let node = Node::new(id, found.log, replica.index, found.journal, tuning, seed, now);
         let mut node = node.map_err(|error| format!("server {at} does not start: {error}"))?;
+        let hard = node.raw().raft.hard_state();
+        server.promises.check(&hard).map_err(|why| format!("server {at} {why}"))?;
         node.offer(&found.checkpoint.head);
         node.handle_introduction(id, life_of(at), now);
         let settings = Settings {
@@ -164,7 +171,6 @@ impl World {
             inbox: Vec::new(),
             orders: VecDeque::new(),
             round_at: u64::MAX,
-            faith: Faith::default(),
             leading: Leading::default(),
             journal: VecDeque::new(),
             is_saving: false,
@@ -207,6 +213,19 @@ impl World {
 
     /// Ends the process now; it starts again later.
     pub fn fall(&mut self, at: usize, crash: Crash) -> Result<(), String> {
+        self.end(at, crash);
+        let longest = match self.context.random.chance(0.8) {
+            _ if self.context.is_ending => 100_000,
+            true => 500_000,
+            false => 4_000_000,
+        };
+        let wait = self.context.random.between(1_000, longest);
+        self.later(at, wait, MemberStep::Start);
+        Ok(())
+    }
+
+    /// Ends the process now.
+    pub fn end(&mut self, at: usize, crash: Crash) {
         let (context, server) = (&mut self.context, &mut self.servers[at]);
         let what = format!("crashes: {crash:?}");
         context.story.tell(context.now, || What::Member { server: at, what });
@@ -216,15 +235,6 @@ impl World {
         if crash == Crash::Power {
             server.disk = server.disk.after_power_loss(context.random.next());
         }
-        let longest = match context.random.chance(0.8) {
-            _ if context.is_ending => 100_000,
-            true => 500_000,
-            false => 4_000_000,
-        };
-        let wait = context.random.between(1_000, longest);
-        let (life, step) = (server.life, MemberStep::Start);
-        context.at(context.now + wait, Event::Member { server: at, life, step });
-        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 mod clients;
 mod disk;
 
-use super::server::{Process, life_of};
+use super::server::{Process, Server, life_of};
 use super::{MemberStep, Verdict, World};
 use crate::engine::cluster::codec::{decode_message, encode_message};
 use crate::limits::READ_MAX;
@@ -32,6 +32,7 @@ impl World {
     pub(super) fn step_member(&mut self, at: usize, step: MemberStep) -> Verdict {
         match step {
             MemberStep::Start => return self.start(at),
+            MemberStep::Forsake(other) => self.restart_forsaken(at, other),
             MemberStep::Join => return self.join(at),
             MemberStep::Round { due } => return self.round(at, due),
             MemberStep::Journal => return self.keep_journal(at),
@@ -127,7 +128,9 @@ impl World {
     /// A round of the thread that drives, or the rest of one.
     fn round(&mut self, at: usize, due: u64) -> Verdict {
         let now = self.servers[at].clock(self.context.now).steady;
-        let Some(process) = self.servers[at].process.as_mut() else { return Ok(()) };
+        let Server { process: Some(process), faith, .. } = &mut self.servers[at] else {
+            return Ok(());
+        };
         if process.round_at != due {
             return Ok(());
         }
@@ -137,7 +140,7 @@ impl World {
             for input in std::mem::take(&mut process.inbox) {
                 if let Input::Message(message) = &input {
                     let term = process.driver.node().role().term;
-                    process.faith.hear(message, term, now);
+                    faith.hear(message, term, self.context.now, self.limits.drift_ppm);
                 }
                 process.driver.take(input, now, &mut orders)?;
             }
@@ -154,7 +157,7 @@ impl World {
             };
             driver.advance(now, client_addr, &mut orders);
             process.orders.extend(orders);
-            self.note_role(at);
+            self.note_role(at)?;
             self.see_commits(at)?;
         }
         while let Some(process) = self.process(at)
@@ -182,9 +185,9 @@ impl World {
     fn follow(&mut self, at: usize, order: Order) -> Verdict {
         match order {
             Order::Send(message) => {
-                if let Some(process) = self.process(at) {
-                    process.faith.send(&message)?;
-                }
+                let server = &mut self.servers[at];
+                server.faith.send(&message)?;
+                server.promises.send(&message)?;
                 self.post(at, &message);
             }
             Order::Save(batch) => {

@@ -53,7 +53,8 @@ impl Node {
     pub fn place_checkpoint(&mut self, head: &mut Head) -> LogIndex {
         let (log, hard) = (self.raw.store(), self.raw.raft.hard_state());
         let (index, term) = (head.index, head.term);
-        head.hard = (hard.term, hard.vote, hard.commit.max(index));
+        let vote = if mutant::is("checkpoint_forgets_vote") { 0 } else { hard.vote };
+        head.hard = (hard.term, vote, hard.commit.max(index));
         head.log_from = (index, term);
         let place = if log.term_of(index) == Some(term) {
             // The log may have got there beside a state that was taken over, and not be stable yet:
