@@ -117,7 +117,9 @@ impl Core {
                 let index = if is_own { contact.touched } else { self.engine.last() };
                 (index, !mutant::is("expiry_not_stable"))
             }
-            Outcome::Refused { status: Status::NotHolder, .. } => (self.engine.last(), false),
+            // What has changed the lock since may be lost yet.
+            Outcome::Refused { status: Status::NotHolder, .. }
+            | Outcome::Refused { reason: Reason::NotHeld, .. } => (self.engine.last(), false),
             _ => (contact.touched, contact.needs_stable),
         };
         let index = if mutant::is("reply_before_write") { LogIndex(0) } else { index };

@@ -892,6 +892,18 @@ fn a_revocation_is_told_when_no_power_loss_can_give_the_lock_back() {
     assert_eq!(stage.heard(&mut operator), [DONE]);
 }
 
+#[test]
+fn that_nobody_holds_the_token_is_told_when_no_crash_can_bring_its_holder_back() {
+    let mut stage = Stage::new();
+    let (mut c1, mut operator) = (stage.client(1), stage.client(2));
+    stage.ask(&mut c1, WAIT);
+    stage.deliver(&c1, Op::Abort);
+    stage.deliver(&operator, Op::Revoke { token: c1.token, reason: "stuck" });
+    assert!(stage.heard(&mut operator).is_empty());
+    stage.write(Ending::Done);
+    assert_eq!(stage.heard(&mut operator), refusal(Reason::NotHeld));
+}
+
 fn limited(limits: Limits) -> Stage {
     let mut stage = Stage::new();
     let settings = Settings { limits, ..stage.core.settings };

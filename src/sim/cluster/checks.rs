@@ -6,7 +6,7 @@ use super::{Stage, Verdict, World};
 use crate::engine::cluster::node::Committed;
 use crate::engine::cluster::recover::recover;
 use crate::sim::history;
-use crate::sim::ledger::Fate;
+use crate::sim::ledger::{Fate, View};
 use crate::sim::observe::{Cause, Handover};
 use crate::sim::program::Ask;
 use crate::sim::server::Crash;
@@ -111,6 +111,11 @@ impl World {
         self.tell_holder();
         self.check_wanted(handover)?;
         let Some((session, token)) = handover.from else { return Ok(()) };
+        if handover.is_revoked {
+            // Its client learns it with the next answer; until then the token is its only fence.
+            self.excused.insert(token);
+            return Ok(());
+        }
         let client = self.ledger.client_of(token);
         if !handover.was_wanted && client.is_some() {
             return Err(format!("session {session} lost the lock, but nobody waited"));
@@ -183,7 +188,8 @@ impl World {
         let machine = &self.truth.machine;
         let holder = machine.lock().holder.as_ref();
         let client = holder.and_then(|holder| machine.session(holder.session));
-        self.ledger.note_holder(holder.map_or(0, |holder| holder.token.0), self.context.now);
+        let token = holder.map_or(0, |holder| holder.token.0);
+        self.ledger.note_holder(View::All, token, self.context.now);
         let what = What::Holder {
             client: client.map(|session| session.client.pid as usize),
             token: holder.map_or(0, |holder| holder.token.0),
@@ -244,6 +250,7 @@ impl World {
             }
         }
         history::check(machine.history(), &self.ledger.published())?;
+        self.ledger.check_history(machine.history())?;
         self.ledger.close()?;
         for at in 0..self.servers.len() {
             self.crash(at, Crash::Power)?;

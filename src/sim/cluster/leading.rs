@@ -5,6 +5,7 @@ use super::{Verdict, World};
 use crate::engine::Engine;
 use crate::limits::SILENCE_GRACE_MS;
 use crate::protocol::Request;
+use crate::sim::ledger::View;
 use crate::sim::observe::{Cause, Observer};
 use crate::types::{SessionId, Stamp};
 use std::collections::BTreeMap;
@@ -20,6 +21,13 @@ pub struct Leading {
     heard: BTreeMap<SessionId, (Stamp, u64)>,
     /// When each session has asked (again) for what it waits for.
     asked: BTreeMap<SessionId, u64>,
+}
+
+impl Leading {
+    /// Under which token the lock is held; 0: it is free.
+    fn token(&self) -> u64 {
+        self.observer.holder().map_or(0, |(_, token)| token)
+    }
 }
 
 impl World {
@@ -47,17 +55,21 @@ impl World {
         let (term, machine) = match process.core.engine() {
             Engine::Leading(engine) => (engine.term(), process.core.machine()),
             _ => {
-                leading.term = 0;
+                if std::mem::take(&mut leading.term) > 0 {
+                    self.ledger.note_holder(View::Leader(at), 0, now);
+                }
                 return Ok(());
             }
         };
         if leading.term != term {
             *leading = Leading { term, since: now, held_since: now, ..Leading::default() };
             leading.observer.restart(machine);
+            self.ledger.note_holder(View::Leader(at), leading.token(), now);
             return Ok(());
         }
         let Some(handover) = leading.observer.look(machine, limit, cause)? else { return Ok(()) };
         leading.held_since = now;
+        self.ledger.note_holder(View::Leader(at), leading.token(), now);
         for skipped in handover.skipped {
             let silent_since = leading.asked.get(&skipped).copied().unwrap_or(leading.since);
             let grace = SILENCE_GRACE_MS * 1_000 - SILENCE_GRACE_MS * drift / 1_000;

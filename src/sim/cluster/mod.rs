@@ -242,6 +242,10 @@ impl World {
                 clients[client].wake(timer, context, ledger)?;
                 client
             }
+            Event::Cancel { client, call } => {
+                clients[client].cancel(call, context, ledger)?;
+                client
+            }
             Event::DiskHeals => {
                 self.servers.iter().for_each(|server| server.disk.set_room(None));
                 return Ok(());

@@ -21,8 +21,7 @@ pub fn draw(servers: usize, random: &mut Random, more: &mut Random) -> (Plan, Li
     let mut plan = Plan::new(random, more);
     // What only a server of its own is tried with.
     plan.limits = Default::default();
-    (plan.cancels, plan.faults.read_errors) = (false, false);
-    (plan.operators, plan.moves) = (false, false);
+    plan.faults.read_errors = false;
     plan.lease_ms = random.between(200, 2_000);
     plan.session_ttl_ms = random.between(5_000, 20_000);
     // A member syncs always; clocks of the wall do not matter for it.

@@ -15,6 +15,7 @@ use crate::server::cluster::driver::{Driver, Input, Order};
 use crate::server::cluster::fetch::Fetching;
 use crate::server::core::{Core, Limits, Now, Settings};
 use crate::sim::context::Event;
+use crate::sim::ledger::View;
 use crate::sim::server::Crash;
 use crate::sim::story::What;
 use crate::types::Millis;
@@ -232,6 +233,7 @@ impl World {
         server.process = None;
         server.life += 1;
         server.disk.set_fault(None);
+        self.ledger.note_holder(View::Leader(at), 0, context.now);
         if crash == Crash::Power {
             server.disk = server.disk.after_power_loss(context.random.next());
         }

@@ -4,7 +4,7 @@
 use crate::engine::cluster::members::{Members, Server};
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::solo::decode;
-use crate::machine::{Change, Effect, Machine};
+use crate::machine::{Ask, Change, Effect, Machine};
 use crate::sim::ledger::Ledger;
 use crate::sim::observe::{Cause, Handover, Observer};
 
@@ -110,7 +110,14 @@ impl Truth {
                 ledger.see(part.file.0 as usize, from, &part.data)?;
             }
         }
-        self.observer.look(&self.machine, section_limit, cause(&command.change))
+        let mut handover =
+            self.observer.look(&self.machine, section_limit, cause(&command.change))?;
+        if let Some(handover) = &mut handover
+            && let Change::Request { ask: Ask::Revoke { token, .. }, .. } = &command.change
+        {
+            handover.is_revoked = handover.from.is_some_and(|(_, held)| held == token.0);
+        }
+        Ok(handover)
     }
 }
 

@@ -9,6 +9,7 @@ mod operators;
 use super::linear::{self, Operation, What};
 use files::File;
 use operators::Operators;
+pub use operators::View;
 use std::collections::BTreeMap;
 
 /// All sections of a run by token, and the files as they have been seen.

@@ -5,10 +5,19 @@ use crate::machine::History;
 use crate::protocol::inspect::{Hash, HistoryPage, RecordKind};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Who takes it so that the lock is held by somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum View {
+    /// The server; of a cluster, what is committed.
+    All,
+    /// A server that leads, in its memory: it may be ahead of what is committed, and tells so.
+    Leader(usize),
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Operators {
-    /// Who held the lock from when on, by token; 0 is nobody.
-    holders: Vec<(u64, u64)>,
+    /// From when on the lock was held under which token, in whose view; 0 is none.
+    holders: BTreeMap<View, Vec<(u64, u64)>>,
     /// Tokens of which somebody was told that it had revoked them.
     revoked: BTreeSet<u64>,
     /// Records that somebody was shown.
@@ -24,21 +33,24 @@ impl Operators {
 }
 
 impl Ledger {
-    /// From now on the lock is held under this token, in the server's memory.
-    pub fn note_holder(&mut self, token: u64, now: u64) {
-        self.operators.holders.push((now, token));
+    /// From now on the lock is held under this token.
+    pub fn note_holder(&mut self, view: View, token: u64, now: u64) {
+        self.operators.holders.entry(view).or_default().push((now, token));
     }
 
-    /// Whether the lock was held under this token at some time since then.
+    /// Whether the lock was held under this token at some time since then, in anybody's view.
     pub fn was_holder(&self, token: u64, since: u64) -> bool {
-        let holders = &self.operators.holders;
-        let is_later = |at: usize| holders.get(at).is_none_or(|(until, _)| *until >= since);
-        (0..holders.len()).rev().take_while(|at| is_later(at + 1)).any(|at| holders[at].1 == token)
+        self.operators.holders.values().any(|holders| {
+            let is_later = |at: usize| holders.get(at).is_none_or(|(until, _)| *until >= since);
+            let mut late = (0..holders.len()).rev().take_while(|at| is_later(at + 1));
+            late.any(|at| holders[at].1 == token)
+        })
     }
 
     /// Whether the lock has been held under this token all the time since then.
     pub fn is_holder_since(&self, token: u64, since: u64) -> bool {
-        self.operators.holders.last().is_some_and(|&(from, held)| held == token && from < since)
+        let last = self.operators.holders.get(&View::All).and_then(|holders| holders.last());
+        last.is_some_and(|&(from, held)| held == token && from < since)
     }
 
     /// The newest record that anybody was told of.

@@ -16,7 +16,7 @@ use crate::server::core::{Core, Now, Settings};
 use crate::server::{Checkpointing, PRIVATE_DIR, Store};
 use crate::types::{FileId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal;
-pub use serve::client_at;
+pub use serve::{client_at, document};
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::path::Path;

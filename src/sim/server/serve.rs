@@ -163,13 +163,8 @@ impl Server {
                 context.at(at, Event::Read { life: self.life, to, reply, file, offset, max });
             }
             Action::Inspect { to: SocketAddr::V4(to), reply, page } => {
-                let (length, page) = match page {
-                    Page::Whole { next, bytes } => (next, bytes),
-                    Page::Status(status) => (0, encode_page(&status)),
-                    // Nobody makes one.
-                    Page::Backup { .. } => return,
-                };
-                let outcome = Outcome::Data { length, data: &page };
+                let Some((length, data)) = document(page) else { return };
+                let outcome = Outcome::Data { length, data: &data };
                 send(to, &Reply { outcome, ..reply }, context);
             }
             // Nobody asks from elsewhere, or to change a cluster.
@@ -178,6 +173,16 @@ impl Server {
             | Action::Inspect { .. }
             | Action::Reform { .. } => {}
         }
+    }
+}
+
+/// What an operator is shown, and from where it goes on.
+pub fn document(page: Page) -> Option<(u64, Vec<u8>)> {
+    match page {
+        Page::Whole { next, bytes } => Some((next, bytes)),
+        Page::Status(status) => Some((0, encode_page(&status))),
+        // Nobody makes one.
+        Page::Backup { .. } => None,
     }
 }
 

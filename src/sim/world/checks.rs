@@ -4,7 +4,7 @@
 use super::{Stage, Verdict, World};
 use crate::limits::{FRESH_MS, SILENCE_GRACE_MS, TURN_MS_MAX};
 use crate::sim::history;
-use crate::sim::ledger::Fate;
+use crate::sim::ledger::{Fate, View};
 use crate::sim::observe::{Cause, Handover};
 use crate::sim::program::Ask;
 use crate::sim::server::Crash;
@@ -172,7 +172,7 @@ impl World {
         let holder = machine.lock().holder.as_ref();
         let client = holder.and_then(|holder| machine.session(holder.session));
         let now = self.context.now;
-        self.ledger.note_holder(holder.map_or(0, |holder| holder.token.0), now);
+        self.ledger.note_holder(View::All, holder.map_or(0, |holder| holder.token.0), now);
         let what = What::Holder {
             client: client.map(|session| session.client.pid as usize),
             token: holder.map_or(0, |holder| holder.token.0),

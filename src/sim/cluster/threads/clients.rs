@@ -1,11 +1,11 @@
 //! The threads that serve clients.
 
 use super::super::{MemberStep, Verdict, World};
-use crate::protocol::Reply;
+use crate::protocol::{Outcome, Reply};
 use crate::server::core::{Action, Core, Now};
 use crate::sim::network::Direction;
 use crate::sim::observe::Cause;
-use crate::sim::server::client_at;
+use crate::sim::server::{client_at, document};
 use crate::sim::story::What;
 use crate::wire;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -92,7 +92,16 @@ impl World {
                     let wait = self.context.random.between(0, 300);
                     self.later(at, wait, MemberStep::Read { to, reply, file, offset, max });
                 }
-                _ => {}
+                Action::Inspect { to: SocketAddr::V4(to), reply, page } => {
+                    let Some((length, data)) = document(page) else { continue };
+                    let outcome = Outcome::Data { length, data: &data };
+                    self.answer(at, to, &Reply { outcome, ..reply });
+                }
+                // Nobody asks from elsewhere, and for changes operators of the cluster do.
+                Action::Send { .. }
+                | Action::Read { .. }
+                | Action::Inspect { .. }
+                | Action::Reform { .. } => {}
             }
         }
         Ok(())
