@@ -195,10 +195,12 @@ impl<D: Disk> DataFiles<D> {
             if is_left || !file.is_changed.swap(false, Ordering::AcqRel) {
                 continue;
             }
-            file.file.sync().map_err(|error| {
-                self.has_failed.store(true, Ordering::Release);
-                Error::io(&self.path(id), "sync")(error)
-            })?;
+            if let Err(error) = file.file.sync()
+                && !mutant::is("failed_file_sync_forgotten")
+            {
+                self.has_failed.store(!mutant::is("file_sync_retried"), Ordering::Release);
+                return Err(Error::io(&self.path(id), "sync")(error));
+            }
         }
         Ok(())
     }

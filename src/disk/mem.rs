@@ -33,6 +33,8 @@ pub enum Fault {
     /// That operation fails once with an input/output error; a write leaves half of its bytes,
     /// any other has no effect.
     Error(u64),
+    /// The same, as if there were no space.
+    Full(u64),
     /// That read, or the next one after it, fails once; reads are counted on their own, from 0.
     Read(u64),
     /// The power fails during that operation, which may have its effect or not; it and all later

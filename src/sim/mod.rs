@@ -31,6 +31,7 @@ mod stage;
 mod stories;
 mod story;
 mod svg;
+mod vouch;
 mod world;
 
 #[cfg(feature = "mutants")]

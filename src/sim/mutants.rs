@@ -160,6 +160,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("attempt_repeated", "all calls of a client look the same", 300),
     mutant("revocation_not_told", "a client does not learn that an operator took its lock", 100),
     mutant("unsure_not_rewritten", "what a failed sync left is taken for written", 2000),
+    mutant("failed_file_sync_forgotten", "a failed sync of a data file counts as done", 300),
+    mutant("file_sync_retried", "a sync of a data file that failed is tried again", 300),
     mutant("failed_sync_retried", "a sync of the log that failed is tried again", 2000),
     member("ack_before_quorum", "a leader answers before a quorum has it", 100),
     member("serves_untrusted", "a leader answers that may have been replaced", 300),

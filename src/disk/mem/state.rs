@@ -38,6 +38,7 @@ impl State {
         self.operations += 1;
         match self.fault {
             Some(Fault::Error(at)) if number == at => Err(bad_sector()),
+            Some(Fault::Full(at)) if number == at => Err(no_space()),
             Some(Fault::PowerOff(at)) if number >= at => Err(power_is_off()),
             _ => Ok(()),
         }

@@ -1,8 +1,9 @@
 //! What the server does with its disk: writes, flushes and checkpoints, step by step, each step at
 //! a time of its own, so that anything may come between two of them.
 
-use super::{Server, Step};
+use super::{DIR, Server, Step};
 use crate::disk::mem::MemDisk;
+use crate::engine::State;
 use crate::engine::solo::{Ending, Job};
 use crate::server::core::{Action, Core, Now};
 use crate::server::{Checkpointing, Store};
@@ -11,6 +12,8 @@ use crate::sim::ledger::Ledger;
 use crate::sim::observe::Cause;
 use crate::sim::replica::Replica;
 use crate::sim::story::What;
+use crate::sim::vouch;
+use std::path::Path;
 
 impl Server {
     /// A step of a job reaches the disk. Some crashes happen right then.
@@ -135,6 +138,9 @@ impl Server {
             return Ok(None);
         }
         let crash = self.threaten(CHECKPOINT_CRASHES, 6, context);
+        if crash.is_none() {
+            vouch::spoil(&self.disk, context);
+        }
         let Some(process) = &mut self.process else { return Ok(None) };
         let published = process.core.engine().marks().published;
         let mut checkpointing = process.checkpointing.take().unwrap_or_else(|| {
@@ -164,6 +170,9 @@ impl Server {
             Ok(false) | Err(_) => {}
         }
         process.store.end_checkpoint();
+        vouch::check(&self.disk, Path::new(DIR), |state| {
+            postcard::from_bytes::<State>(state).map(|state| state.files)
+        })?;
         Ok(None)
     }
 

@@ -1,5 +1,6 @@
 //! The threads that write and read the disk: the journal's, and the one that applies.
 
+use super::super::server::DIR;
 use super::super::{MemberStep, Verdict, World};
 use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
 use crate::engine::solo::Ending;
@@ -10,10 +11,12 @@ use crate::server::cluster::fetch::Fetching;
 use crate::sim::observe::Cause;
 use crate::sim::server::Crash;
 use crate::sim::story::What;
+use crate::sim::vouch;
 use crate::types::{FileId, LogIndex};
 use raft::eraftpb::Message;
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 
 impl World {
     /// The thread that applies keeps a checkpoint, its own or one that was taken over.
@@ -25,11 +28,17 @@ impl World {
         message: Option<Message>,
     ) -> Verdict {
         let crash = self.threaten(at, KEEP_CRASHES, 8);
+        if crash.is_none() {
+            vouch::spoil(&self.servers[at].disk, &mut self.context);
+        }
         let Some(process) = self.process(at) else { return Ok(()) };
         let kept = process.store.keep_checkpoint(place, &checkpoint);
         if self.has_fallen(at, crash)? {
             return Ok(());
         }
+        let files_of = |bytes: &[u8]| Ok(Checkpoint::read(&bytes.to_vec().into())?.state()?.files);
+        vouch::check(&self.servers[at].disk, Path::new(DIR), files_of)
+            .map_err(|why| format!("server {at}: {why}"))?;
         match (kept, message) {
             (Ok(kept), Some(message)) => self.tell(at, Input::TakenOver(message, Box::new(kept))),
             (Ok(kept), None) => self.tell(at, Input::Kept(Box::new(kept))),
