@@ -45,7 +45,7 @@ pub struct SimArgs {
     /// The part of the run to draw, in milliseconds of its time: FROM..TO
     #[arg(long, value_name = "RANGE", value_parser = range, requires = "svg")]
     range: Option<(u64, u64)>,
-    /// Show that each planted bug is found, or each of these
+    /// Show that each planted bug is found, or each of these; with --story, by that story
     #[cfg(feature = "mutants")]
     #[arg(long, value_name = "NAMES", num_args = 0.., value_delimiter = ',')]
     mutants: Option<Vec<String>>,
@@ -54,10 +54,6 @@ pub struct SimArgs {
 pub fn run(args: SimArgs) -> anyhow::Result<()> {
     // Short enough to be typed.
     let first = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
-    #[cfg(feature = "mutants")]
-    if let Some(names) = &args.mutants {
-        return hunt_mutants(names, args.servers, first);
-    }
     let tale = match args.story.as_deref() {
         None => None,
         Some("list") => return list_stories(),
@@ -68,6 +64,10 @@ pub fn run(args: SimArgs) -> anyhow::Result<()> {
                 .with_context(|| format!("there is no story {name}: `--story list` lists them"))?,
         ),
     };
+    #[cfg(feature = "mutants")]
+    if let Some(names) = &args.mutants {
+        return hunt_mutants(names, args.servers, first, tale);
+    }
     let run_one = |options| match tale {
         Some(tale) => sim::play(tale, options),
         None => sim::run(options),
@@ -187,7 +187,12 @@ fn shorten(options: Options) -> Options {
 }
 
 #[cfg(feature = "mutants")]
-fn hunt_mutants(names: &[String], servers: usize, first: u64) -> anyhow::Result<()> {
+fn hunt_mutants(
+    names: &[String],
+    servers: usize,
+    first: u64,
+    tale: Option<&sim::Tale>,
+) -> anyhow::Result<()> {
     // Many of them end in an assertion of the code that they spoil.
     std::panic::set_hook(Box::new(|_| {}));
     let is_meant =
@@ -197,7 +202,7 @@ fn hunt_mutants(names: &[String], servers: usize, first: u64) -> anyhow::Result<
         hunted += 1;
         // In servers of its own or in members of a cluster, where it is not said otherwise.
         let servers = if servers > 0 { servers } else { mutant.servers };
-        match sim::hunt(sim::Mutant { servers, ..*mutant }, first) {
+        match sim::hunt(sim::Mutant { servers, ..*mutant }, first, tale) {
             Some((by, why)) => println!("found   {:26} by {by}: {why}", mutant.name),
             None => {
                 missed += 1;

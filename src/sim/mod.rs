@@ -42,9 +42,10 @@ pub use story::{Note, Story, What};
 pub use svg::draw;
 
 use context::Context;
-use stage::Stage;
+use stage::{Stage, Theatre};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
+use stories::Play;
 use world::World;
 
 /// What to run.
@@ -101,12 +102,26 @@ pub fn run(options: Options) -> Report {
 
 /// Plays a story with one seed.
 pub fn play(tale: &Tale, options: Options) -> Report {
-    let mut stage = Stage::new(options.seed, Story::new(options.is_told));
+    let story = Story::new(options.is_told);
+    match tale.play {
+        Play::One(play) => perform(options, Stage::new(options.seed, story), play),
+        Play::Cluster(servers, play) => {
+            perform(options, Stage::of_cluster(options.seed, servers, story), play)
+        }
+    }
+}
+
+fn perform<W: Theatre>(
+    options: Options,
+    mut stage: Stage<W>,
+    play: fn(&mut Stage<W>) -> Result<(), String>,
+) -> Report {
     let result = catch_unwind(AssertUnwindSafe(|| {
-        (tale.play)(&mut stage)?;
+        play(&mut stage)?;
         stage.close()
     }));
-    report(options, &mut stage.world.context, stage.world.steps, result)
+    let steps = stage.context().story.step;
+    report(options, stage.context(), steps, result)
 }
 
 fn report(

@@ -1,5 +1,8 @@
 //! The planted bugs that the simulator has to find, and within how many seeds.
 
+#[cfg(feature = "mutants")]
+use super::{TALES, Tale};
+
 /// A bug that a build with the feature `mutants` can plant.
 #[derive(Clone, Copy, Debug)]
 pub struct Mutant {
@@ -202,10 +205,10 @@ const fn member(name: &'static str, what: &'static str, seeds: u64) -> Mutant {
 }
 
 /// Plants a bug; says by which of its seeds, counted from `first`, it is found, and as what; where none
-/// finds it, by which story. What fails without it finds nothing.
+/// finds it, by which story; or whether this story finds it. What fails without it finds nothing.
 #[cfg(feature = "mutants")]
-pub fn hunt(mutant: Mutant, first: u64) -> Option<(String, String)> {
-    use super::{Options, TALES, play, run};
+pub fn hunt(mutant: Mutant, first: u64, tale: Option<&Tale>) -> Option<(String, String)> {
+    use super::{Options, play, run};
     let found = |attempt: &dyn Fn() -> super::Report| {
         crate::mutant::plant(mutant.name);
         let why = attempt().failure;
@@ -216,11 +219,16 @@ pub fn hunt(mutant: Mutant, first: u64) -> Option<(String, String)> {
         let seed = first.wrapping_add(n);
         Options { seed, servers: mutant.servers, ..Options::default() }
     };
-    let by_seed = (0..mutant.seeds).find_map(|n| {
+    let seeds = if tale.is_some() { 0 } else { mutant.seeds };
+    let by_seed = (0..seeds).find_map(|n| {
         let why = found(&|| run(options(n)))?;
         Some((format!("seed {:4} of {:4}", n + 1, mutant.seeds), why))
     });
-    let tales = TALES.iter().filter(|_| mutant.servers == 0);
+    let is_meant = |one: &&Tale| match tale {
+        Some(tale) => tale.name == one.name,
+        None => one.is_of_cluster() == (mutant.servers > 0),
+    };
+    let tales = TALES.iter().filter(is_meant);
     let mut plays = tales.flat_map(|tale| (0..3).map(move |n| (tale, n)));
     by_seed.or_else(|| {
         plays.find_map(|(tale, n)| {

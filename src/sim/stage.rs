@@ -2,7 +2,9 @@
 //! datagrams meet the fate that it gives them. Everything else, the judges above all, is as in
 //! other runs.
 
-use super::client::Told;
+use super::client::{Client, Told};
+use super::context::{Context, Event};
+use super::ledger::Ledger;
 use super::network::{Direction, Order, Treatment};
 use super::program::Ask;
 use super::server::Crash;
@@ -21,7 +23,9 @@ pub enum Line {
     Within(u64),
     /// Appends a letter to `file_0`, ...
     Append(char),
-    /// ... or to another file.
+    /// ... or to the file of this number, ...
+    AppendIn(usize, char),
+    /// ... or something to a file of this name, which there is not.
     AppendTo(&'static str),
     Release,
     Renew,
@@ -33,18 +37,73 @@ pub enum Line {
 
 pub type Verdict = Result<(), String>;
 
-pub struct Stage {
-    pub world: World,
+/// A world that stories can be played in.
+pub trait Theatre {
+    fn now(&self) -> u64;
+    fn parts(&mut self) -> (&mut Context, &mut [Client], &mut Ledger);
+    fn advance(&mut self) -> Verdict;
+    fn end_faults(&mut self) -> Verdict;
+    fn run(&mut self, steps: u64) -> Verdict;
+}
+
+pub struct Stage<W = World> {
+    pub world: W,
+}
+
+impl Theatre for World {
+    fn now(&self) -> u64 {
+        self.context.now
+    }
+
+    fn parts(&mut self) -> (&mut Context, &mut [Client], &mut Ledger) {
+        (&mut self.context, &mut self.clients, &mut self.ledger)
+    }
+
+    fn advance(&mut self) -> Verdict {
+        World::advance(self)
+    }
+
+    fn end_faults(&mut self) -> Verdict {
+        World::end_faults(self)
+    }
+
+    fn run(&mut self, steps: u64) -> Verdict {
+        World::run(self, steps)
+    }
 }
 
 impl Stage {
-    /// A server and three clients, all connected.
+    /// A server and three clients.
     pub fn new(seed: u64, story: Story) -> Stage {
         Stage { world: World::staged(seed, story) }
     }
 
+    /// The server is killed, or its power fails; soon it starts again.
+    pub fn crash_server(&mut self, crash: Crash) {
+        let World { context, server, .. } = &mut self.world;
+        server.crash(crash, context);
+    }
+
+    /// The disk has room for this many bytes more, or as much as anybody wants.
+    pub fn set_room(&mut self, bytes: Option<u64>) {
+        let World { context, server, .. } = &mut self.world;
+        let used = server.disk.used();
+        server.disk.set_room(bytes.map(|bytes| used + bytes));
+        context.full.push((context.now, context.now));
+    }
+}
+
+impl<W: Theatre> Stage<W> {
     pub fn now(&self) -> u64 {
-        self.world.context.now
+        self.world.now()
+    }
+
+    pub fn context(&mut self) -> &mut Context {
+        self.world.parts().0
+    }
+
+    pub(super) fn client(&mut self, client: usize) -> &mut Client {
+        &mut self.world.parts().1[client]
     }
 
     /// A client makes a call, which has to end like this.
@@ -56,7 +115,7 @@ impl Stage {
 
     /// A client makes a call, which goes on.
     pub fn begin(&mut self, client: usize, line: Line) -> Verdict {
-        let World { context, clients, ledger, .. } = &mut self.world;
+        let (context, clients, ledger) = self.world.parts();
         let token = |client: usize| clients[client].token().unwrap_or_default();
         let revoked = if let Line::Revoke(holder) = line { token(holder) } else { 0 };
         let client = &mut clients[client];
@@ -67,6 +126,7 @@ impl Stage {
             Line::Try => Ask::Acquire(Patience::Try),
             Line::Within(ms) => Ask::Acquire(Patience::Until(client.now(context) + ms * 1000)),
             Line::Append(letter) => client.program.append_letter(letter, 0, ledger),
+            Line::AppendIn(file, letter) => client.program.append_letter(letter, file, ledger),
             Line::AppendTo(name) => {
                 Ask::Append { name: name.into(), file: None, letter: None, data: never() }
             }
@@ -83,9 +143,9 @@ impl Stage {
     pub fn ends(&mut self, client: usize, line: Line, ending: Ending) -> Verdict {
         let until = self.now() + LONGEST_US;
         while self.now() < until {
-            if let Some(told) = self.world.clients[client].take_told() {
+            if let Some(told) = self.client(client).take_told() {
                 ending.check(&told).map_err(|why| format!("{client}, {line:?}: {why}"))?;
-                let is_revoked = self.world.clients[client].is_revoked();
+                let is_revoked = self.client(client).is_revoked();
                 if (ending == Ending::Revoked) != is_revoked {
                     return Err(format!("{client}, {line:?}: told it was revoked: {is_revoked}"));
                 }
@@ -98,7 +158,7 @@ impl Stage {
 
     /// The client's call has not ended.
     pub fn still_waits(&mut self, client: usize) -> Verdict {
-        match self.world.clients[client].take_told() {
+        match self.client(client).take_told() {
             None => Ok(()),
             Some(told) => Err(format!("client {client} should wait, but got {told:?}")),
         }
@@ -107,7 +167,7 @@ impl Stage {
     /// Time passes.
     pub fn pass_ms(&mut self, ms: u64) -> Verdict {
         let until = self.now() + ms * 1000;
-        self.world.context.at(until, super::context::Event::Pause);
+        self.context().at(until, Event::Pause);
         while self.now() < until {
             self.world.advance()?;
         }
@@ -117,40 +177,33 @@ impl Stage {
     /// The next datagrams of a client meet this fate.
     pub fn order(&mut self, client: usize, direction: Direction, count: usize, what: Treatment) {
         let order = Order { client, direction, count, treatment: what };
-        self.world.context.network.order(order);
+        self.context().network.order(order);
     }
 
     /// The client's process stands still for a while.
     pub fn stall_ms(&mut self, client: usize, ms: u64) {
         let until = self.now() + ms * 1000;
-        let World { context, clients, .. } = &mut self.world;
+        let (context, clients, _) = self.world.parts();
         clients[client].stall(until, context);
     }
 
     /// The client's process is killed.
     pub fn kill_client(&mut self, client: usize) -> Verdict {
-        let World { context, clients, ledger, .. } = &mut self.world;
+        let (context, clients, ledger) = self.world.parts();
         clients[client].crash(context, ledger)
     }
 
-    /// The server is killed, or its power fails; soon it starts again.
-    pub fn crash_server(&mut self, crash: Crash) {
-        let World { context, server, .. } = &mut self.world;
-        server.crash(crash, context);
-    }
-
-    /// The disk has room for this many bytes more, or as much as anybody wants.
-    pub fn set_room(&mut self, bytes: Option<u64>) {
-        let World { context, server, .. } = &mut self.world;
-        let used = server.disk.used();
-        server.disk.set_room(bytes.map(|bytes| used + bytes));
-        context.full.push((context.now, context.now));
-    }
-
-    /// The file has these letters.
+    /// `file_0` has these letters.
     pub fn has(&mut self, letters: &str) -> Verdict {
-        let found = self.world.ledger.letters(0);
-        if found == letters { Ok(()) } else { Err(format!("file_0 has {found}, not {letters}")) }
+        self.file_has(0, letters)
+    }
+
+    pub fn file_has(&mut self, file: usize, letters: &str) -> Verdict {
+        let found = self.world.parts().2.letters(file);
+        match found == letters {
+            true => Ok(()),
+            false => Err(format!("file_{file} has {found}, not {letters}")),
+        }
     }
 
     /// The story is over: everybody closes, and all that every run must leave is checked.
@@ -172,6 +225,8 @@ pub enum Ending {
     WouldBlock,
     Refused,
     TimedOut,
+    /// Nobody could be asked, and nothing is done.
+    Unavailable,
     /// The session is.
     Lost,
 }
@@ -186,6 +241,7 @@ impl Ending {
             Ending::WouldBlock => matches!(told, Err(Error::WouldBlock)),
             Ending::Refused => matches!(told, Err(Error::Refused(_))),
             Ending::TimedOut => matches!(told, Err(Error::TimedOut)),
+            Ending::Unavailable => matches!(told, Err(Error::Unavailable)),
             Ending::Lost => matches!(told, Err(Error::SessionLost)),
         };
         if is_so { Ok(()) } else { Err(format!("{told:?} instead of {self:?}")) }

@@ -2,23 +2,36 @@
 //! that once led to a wrong one. Who is where at what moment comes from the seed, the ending does
 //! not.
 
-use super::network::Direction::{ToClient, ToServer};
-use super::network::Treatment::{Delay, Lose, Repeat};
-use super::server::Crash::{Kill, Worst};
-use super::stage::Ending::{
-    Expired, Lost, NoSuchFile, NotHolder, Refused, Revoked, TimedOut, Well, WouldBlock,
-};
-use super::stage::Line::{
-    Abort, Acquire, Append, AppendTo, Close, Init, Release, Renew, Revoke, Try, Within,
-};
-use super::stage::{Stage, Verdict};
+use super::cluster::World as Cluster;
+use super::stage::Ending::Well;
+use super::stage::Line::{Acquire, Append, Init, Release};
+use super::stage::{Stage, Theatre, Verdict};
+
+mod alone;
+mod clusters;
+
+use alone::*;
+use clusters::*;
 
 /// A story.
 #[derive(Clone, Copy)]
 pub struct Tale {
     pub name: &'static str,
     pub what: &'static str,
-    pub(super) play: fn(&mut Stage) -> Verdict,
+    pub(super) play: Play,
+}
+
+impl Tale {
+    pub fn is_of_cluster(&self) -> bool {
+        matches!(self.play, Play::Cluster(..))
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Play {
+    One(fn(&mut Stage) -> Verdict),
+    /// In a cluster of so many servers.
+    Cluster(usize, fn(&mut Stage<Cluster>) -> Verdict),
 }
 
 /// All stories.
@@ -48,394 +61,40 @@ pub const TALES: &[Tale] = &[
     tale("refused-copy", "a late copy of a refused call is done after a restart", refused_copy),
     tale("close-refused", "a close that was refused for want of room", close_refused),
     tale("slow-start", "a start takes long: nobody who waits is passed over", slow_start),
+    cluster("replica-fast", 3, "a follower is killed and back at once", replica_fast),
+    cluster("replica-slow", 3, "a follower is away for two sections", replica_slow),
+    cluster("leader-between", 3, "the leader is killed between sections", leader_between),
+    cluster("leader-inside", 3, "the leader is killed in a section", leader_inside),
+    cluster("two-of-five", 5, "leader and follower are killed in a section", two_of_five),
+    cluster("no-quorum", 3, "two of three are killed, and come back", no_quorum),
+    cluster("partition", 3, "the leader is cut off, clients reach only it", partition),
+    cluster("just-started", 3, "who was just started helps nobody to the lead", just_started),
 ];
 
 const fn tale(name: &'static str, what: &'static str, play: fn(&mut Stage) -> Verdict) -> Tale {
-    Tale { name, what, play }
+    Tale { name, what, play: Play::One(play) }
 }
 
-const LEASE_MS: u64 = super::plan::STORY_LEASE_MS;
-const ALL: usize = usize::MAX;
+const fn cluster(
+    name: &'static str,
+    servers: usize,
+    what: &'static str,
+    play: fn(&mut Stage<Cluster>) -> Verdict,
+) -> Tale {
+    Tale { name, what, play: Play::Cluster(servers, play) }
+}
 
-fn connect(stage: &mut Stage) -> Verdict {
+fn connect<W: Theatre>(stage: &mut Stage<W>) -> Verdict {
     (0..3).try_for_each(|client| stage.call(client, Init, Well))
 }
 
 /// A section of this client.
-fn section(stage: &mut Stage, client: usize, letters: &str) -> Verdict {
+fn section<W: Theatre>(stage: &mut Stage<W>, client: usize, letters: &str) -> Verdict {
     stage.call(client, Acquire, Well)?;
     append(stage, client, letters)?;
     stage.call(client, Release, Well)
 }
 
-fn append(stage: &mut Stage, client: usize, letters: &str) -> Verdict {
+fn append<W: Theatre>(stage: &mut Stage<W>, client: usize, letters: &str) -> Verdict {
     letters.chars().try_for_each(|letter| stage.call(client, Append(letter), Well))
-}
-
-/// The client queues behind the holder.
-fn wait(stage: &mut Stage, client: usize) -> Verdict {
-    stage.begin(client, Acquire)?;
-    stage.pass_ms(20)?;
-    stage.still_waits(client)
-}
-
-fn workflow(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    section(stage, 0, "A")?;
-    stage.call(0, Close, Well)?;
-    stage.has("A")
-}
-
-fn queue(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "AA")?;
-    wait(stage, 1)?;
-    wait(stage, 2)?;
-    stage.call(0, Release, Well)?;
-    stage.ends(1, Acquire, Well)?;
-    append(stage, 1, "BB")?;
-    stage.still_waits(2)?;
-    stage.call(1, Release, Well)?;
-    stage.ends(2, Acquire, Well)?;
-    append(stage, 2, "CC")?;
-    stage.call(2, Release, Well)?;
-    stage.has("AABBCC")
-}
-
-fn no_such_file(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    for name in ["file_4", "../etc/passwd", ""] {
-        stage.call(0, AppendTo(name), NoSuchFile)?;
-    }
-    stage.call(0, Release, Well)?;
-    stage.has("")
-}
-
-fn no_lock(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Append('A'), NotHolder)?;
-    stage.call(0, Release, NotHolder)?;
-    stage.call(0, Renew, NotHolder)?;
-    section(stage, 1, "B")?;
-    stage.call(1, Release, NotHolder)?;
-    stage.has("B")
-}
-
-fn delay(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    wait(stage, 1)?;
-    let late = stage.now() + 2 * LEASE_MS * 1000;
-    stage.order(0, ToServer, ALL, Delay(late));
-    stage.begin(0, Append('A'))?;
-    stage.ends(1, Acquire, Well)?;
-    stage.ends(0, Append('A'), Expired)?;
-    stage.has("")
-}
-
-fn request_lost(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.order(0, ToServer, 1, Lose);
-    stage.begin(0, Acquire)?;
-    stage.call(1, Acquire, Well)?;
-    append(stage, 1, "B")?;
-    stage.call(1, Release, Well)?;
-    stage.ends(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    stage.call(0, Release, Well)?;
-    stage.has("BA")
-}
-
-fn reply_lost(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.order(0, ToClient, 1, Lose);
-    stage.begin(0, Acquire)?;
-    stage.pass_ms(1)?;
-    stage.begin(1, Acquire)?;
-    stage.ends(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    stage.still_waits(1)?;
-    stage.call(0, Release, Well)?;
-    stage.ends(1, Acquire, Well)?;
-    append(stage, 1, "B")?;
-    stage.call(1, Release, Well)?;
-    stage.has("AB")
-}
-
-fn duplicates(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    let late = stage.now() + 100_000;
-    stage.call(0, Acquire, Well)?;
-    stage.order(0, ToServer, 2, Repeat(late));
-    append(stage, 0, "A")?;
-    stage.call(0, Release, Well)?;
-    stage.call(1, Acquire, Well)?;
-    append(stage, 1, "B")?;
-    stage.pass_ms(200)?;
-    wait(stage, 0)?;
-    append(stage, 1, "B")?;
-    stage.call(1, Release, Well)?;
-    stage.ends(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    stage.call(0, Release, Well)?;
-    stage.has("ABBA")
-}
-
-fn both_lost(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "1")?;
-    stage.order(0, ToServer, 1, Lose);
-    stage.order(0, ToClient, 1, Lose);
-    append(stage, 0, "A")?;
-    stage.call(0, Release, Well)?;
-    section(stage, 1, "B")?;
-    stage.has("1AB")
-}
-
-fn stuck_before(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    stuck(stage)
-}
-
-fn stuck_after(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    stuck(stage)
-}
-
-fn stuck(stage: &mut Stage) -> Verdict {
-    stage.stall_ms(0, 2 * LEASE_MS);
-    wait(stage, 1)?;
-    stage.ends(1, Acquire, Well)?;
-    append(stage, 1, "B")?;
-    stage.call(0, Append('A'), Expired)?;
-    append(stage, 1, "B")?;
-    stage.call(1, Release, Well)?;
-    section(stage, 0, "AA")?;
-    stage.has("BBAA")
-}
-
-fn holder_dies(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    wait(stage, 1)?;
-    stage.kill_client(0)?;
-    stage.ends(1, Acquire, Well)?;
-    append(stage, 1, "B")?;
-    stage.call(1, Release, Well)?;
-    stage.has("B")
-}
-
-fn waiter_dies(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    wait(stage, 1)?;
-    wait(stage, 2)?;
-    stage.kill_client(1)?;
-    stage.pass_ms(50)?;
-    stage.call(0, Release, Well)?;
-    let begin = stage.now();
-    stage.ends(2, Acquire, Well)?;
-    // Half a lease to answer that it is its turn, and not a whole one.
-    if stage.now() > begin + (LEASE_MS / 2 + 150) * 1000 {
-        return Err(format!("waited {} us for the dead", stage.now() - begin));
-    }
-    append(stage, 2, "C")?;
-    stage.call(2, Release, Well)?;
-    stage.has("C")
-}
-
-fn slow_alone(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    stage.stall_ms(0, 3 * LEASE_MS);
-    stage.pass_ms(3 * LEASE_MS)?;
-    append(stage, 0, "A")?;
-    stage.call(0, Release, Well)?;
-    stage.has("AA")
-}
-
-fn restart_free(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    section(stage, 0, "AA")?;
-    stage.crash_server(Kill);
-    section(stage, 0, "1")?;
-    stage.has("AA1")
-}
-
-fn restart_held(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    section(stage, 0, "A")?;
-    stage.call(1, Acquire, Well)?;
-    append(stage, 1, "B")?;
-    stage.crash_server(Kill);
-    append(stage, 1, "B")?;
-    stage.call(1, Release, Well)?;
-    section(stage, 0, "A")?;
-    stage.has("ABBA")
-}
-
-fn restart_queue(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    wait(stage, 1)?;
-    wait(stage, 2)?;
-    stage.crash_server(Kill);
-    stage.call(0, Release, Well)?;
-    stage.ends(1, Acquire, Well)?;
-    append(stage, 1, "B")?;
-    stage.call(1, Release, Well)?;
-    stage.ends(2, Acquire, Well)?;
-    append(stage, 2, "C")?;
-    stage.call(2, Release, Well)?;
-    stage.has("ABC")
-}
-
-fn disk_full(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    fill(stage)?;
-    stage.call(1, Try, Refused)?;
-    stage.call(0, Append('A'), Refused)?;
-    stage.set_room(None);
-    append(stage, 0, "B")?;
-    stage.call(0, Release, Well)?;
-    stage.has("AB")
-}
-
-fn give_up(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    stage.call(1, Try, WouldBlock)?;
-    stage.call(1, Within(100), WouldBlock)?;
-    stage.call(0, Abort, Well)?;
-    section(stage, 2, "C")?;
-    stage.has("C")
-}
-
-fn revoked(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    wait(stage, 1)?;
-    stage.call(2, Revoke(0), Well)?;
-    stage.ends(1, Acquire, Well)?;
-    stage.crash_server(Worst);
-    stage.call(0, Release, Revoked)?;
-    append(stage, 1, "B")?;
-    stage.call(1, Release, Well)?;
-    stage.has("B")
-}
-
-fn told_lost(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    wait(stage, 1)?;
-    // What was told so far is on the disk after a start, ...
-    stage.crash_server(Kill);
-    stage.call(0, Renew, Well)?;
-    let leases = |tenths: u64| Delay(stage.now() + tenths * LEASE_MS * 100);
-    let (copies, last) = ([32, 40, 48].map(leases), leases(20));
-    copies.into_iter().for_each(|copy| stage.order(0, ToServer, 1, copy));
-    stage.order(0, ToServer, ALL, last);
-    stage.begin(0, Release)?;
-    stage.ends(1, Acquire, Well)?;
-    stage.ends(0, Release, Expired)?;
-    // ... and what was told since only if the server has seen to it.
-    stage.crash_server(Worst);
-    // Meanwhile the first copies of the release arrive, one of them in the time that the server,
-    // should it know nothing of the loss, takes for the lease.
-    stage.pass_ms(10 * LEASE_MS)?;
-    stage.has("")
-}
-
-fn told_late(stage: &mut Stage) -> Verdict {
-    stage.world.context.plan.faults.delays = true;
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    wait(stage, 1)?;
-    let late = stage.now() + 40_000_000;
-    stage.order(0, ToServer, ALL, Delay(late));
-    stage.begin(0, Append('A'))?;
-    stage.ends(1, Acquire, Well)?;
-    stage.ends(0, Append('A'), TimedOut)?;
-    stage.pass_ms(20_000)?;
-    // What this learns of the lock is not for whoever made it.
-    stage.call(0, Revoke(2), Refused)?;
-    stage.call(0, Acquire, Expired)?;
-    stage.call(1, Release, Well)?;
-    section(stage, 0, "A")?;
-    stage.has("A")
-}
-
-/// A known limit: that a call was refused is forgotten at a restart. Its session ends then, which
-/// its client is told: what it knows of its calls is not what the server knows.
-fn refused_copy(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    fill(stage)?;
-    let late = stage.now() + 4 * LEASE_MS * 1000;
-    stage.order(1, ToServer, 1, Repeat(late));
-    stage.call(1, Try, Refused)?;
-    stage.set_room(None);
-    stage.crash_server(Kill);
-    stage.pass_ms(5 * LEASE_MS)?;
-    stage.call(1, Try, Lost)?;
-    append(stage, 0, "A")?;
-    stage.call(0, Release, Well)?;
-    stage.has("A")
-}
-
-fn close_refused(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    fill(stage)?;
-    let (soon, late) = (stage.now() + 1_000, stage.now() + 1_000_000);
-    stage.order(0, ToServer, 1, Delay(soon));
-    stage.order(0, ToServer, ALL, Delay(late));
-    stage.begin(0, Close)?;
-    stage.pass_ms(100)?;
-    stage.set_room(None);
-    stage.pass_ms(600)?;
-    stage.call(1, Try, WouldBlock)?;
-    stage.ends(0, Close, Refused)?;
-    section(stage, 2, "C")?;
-    stage.has("C")
-}
-
-/// The disk is full, and the server has noticed.
-fn fill(stage: &mut Stage) -> Verdict {
-    stage.set_room(Some(10));
-    // The server looks at the room now and then, after a write.
-    stage.pass_ms(600)?;
-    stage.begin(1, Try)?;
-    stage.pass_ms(20)
-}
-
-fn slow_start(stage: &mut Stage) -> Verdict {
-    connect(stage)?;
-    stage.call(0, Acquire, Well)?;
-    append(stage, 0, "A")?;
-    wait(stage, 1)?;
-    stage.world.context.plan.faults.slow_disk = true;
-    stage.crash_server(Kill);
-    stage.call(0, Release, Well)?;
-    stage.world.context.plan.faults.slow_disk = false;
-    stage.ends(1, Acquire, Well)?;
-    append(stage, 1, "B")?;
-    stage.call(1, Release, Well)?;
-    stage.has("AB")
 }

@@ -268,7 +268,7 @@ impl World {
         Ok(())
     }
 
-    fn check_same(&mut self) -> Verdict {
+    pub(super) fn check_same(&mut self) -> Verdict {
         for (at, server) in self.servers.iter().enumerate() {
             if !self.truth.members().servers.contains_key(&(at as u64 + 1)) {
                 continue;

@@ -10,12 +10,14 @@ mod operator;
 mod plan;
 mod promises;
 mod server;
+mod stage;
 mod threads;
 mod truth;
 
 use super::client::Client;
 use super::context::{Context, Event};
 use super::ledger::Ledger;
+use super::plan::Plan;
 use super::story::{Story, What};
 use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::members::Members;
@@ -131,6 +133,30 @@ impl World {
     pub fn new(seed: u64, servers: usize, calls: u64, story: Story) -> World {
         let mut random = Random::new(seed, servers as u64);
         let (plan, limits) = plan::draw(servers, &mut random, &mut Random::new(seed, 78));
+        let mut world = World::of(seed, servers, plan, limits, random, calls, story);
+        for client in 0..world.clients.len() {
+            let at = world.context.random.between(0, 400_000);
+            world.context.at(at, Event::Think { client, life: 0 });
+        }
+        if limits.is_changing {
+            world.context.at(600_000, Event::Operator);
+        }
+        if !world.context.plan.is_calm() {
+            world.context.at(100_000, Event::Weather);
+            world.context.at(300_000, Event::Fault);
+        }
+        world
+    }
+
+    fn of(
+        seed: u64,
+        servers: usize,
+        plan: Plan,
+        limits: Limits,
+        random: Random,
+        calls: u64,
+        story: Story,
+    ) -> World {
         let mut context = Context::new(plan, random, story);
         context.servers = servers;
         let plan = context.plan.clone();
@@ -163,17 +189,6 @@ impl World {
         for server in 0..servers {
             let at = world.context.random.between(0, 100_000);
             world.later(server, at, MemberStep::Start);
-        }
-        for client in 0..world.clients.len() {
-            let at = world.context.random.between(0, 400_000);
-            world.context.at(at, Event::Think { client, life: 0 });
-        }
-        if limits.is_changing {
-            world.context.at(600_000, Event::Operator);
-        }
-        if !world.context.plan.is_calm() {
-            world.context.at(100_000, Event::Weather);
-            world.context.at(300_000, Event::Fault);
         }
         world
     }

@@ -17,6 +17,19 @@ pub struct Limits {
     pub is_changing: bool,
 }
 
+impl Limits {
+    /// What goes wrong is up to the story.
+    pub fn of_story() -> Limits {
+        Limits {
+            tail_bytes: 1 << 20,
+            checkpoint_bytes: 100_000,
+            drift_ppm: 0,
+            is_harsh: false,
+            is_changing: false,
+        }
+    }
+}
+
 pub fn draw(servers: usize, random: &mut Random, more: &mut Random) -> (Plan, Limits) {
     let mut plan = Plan::new(random, more);
     // What only a server of its own is tried with.
