@@ -10,11 +10,13 @@ use crate::engine::solo;
 use crate::machine::{Command, Effect, Machine, Part};
 use crate::mutant;
 use crate::wal::{self, Visit};
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, Scope};
 
 /// Entries that are passed on at once. A shorter log does not need a second thread.
 const BATCH: usize = 1024;
+/// Batches that are on their way at once, so that neither thread waits for the other at each.
+const AHEAD: usize = 4;
 
 /// Applies what `read` hands out, and publishes what follows from it.
 pub(super) fn replay<D: Disk, T>(
@@ -30,8 +32,7 @@ pub(super) fn replay<D: Disk, T>(
             if batch.len() < BATCH {
                 return Ok(());
             }
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
-            let parts = applier.pass_on(scope, full)?;
+            let parts = applier.pass_on(scope, &mut batch)?;
             publish(restore, parts).map_err(|error| error.to_string())
         })?;
         publish(restore, applier.finish(batch))?;
@@ -50,63 +51,70 @@ struct Applier<'a> {
 }
 
 struct Beside {
-    batches: SyncSender<Vec<Command>>,
-    published: Receiver<Vec<Part>>,
+    batches: Sender<Vec<Command>>,
+    /// What a batch publishes, and the empty batch.
+    applied: Receiver<(Vec<Part>, Vec<Command>)>,
+    under_way: usize,
 }
 
 impl<'a> Applier<'a> {
-    /// Has a batch applied while the next one is gathered; returns what the one before publishes.
+    /// Has a batch applied while the next ones are gathered; returns what an earlier one publishes.
     fn pass_on<'scope>(
         &mut self,
         scope: &'scope Scope<'scope, 'a>,
-        batch: Vec<Command>,
+        batch: &mut Vec<Command>,
     ) -> Result<Vec<Part>, String>
     where
         'a: 'scope,
     {
         if let Some(machine) = self.machine.take() {
-            let (batches, taken) = sync_channel(1);
-            let (publish, published) = channel();
+            let (batches, taken) = channel::<Vec<Command>>();
+            let (publish, applied) = channel();
             thread::Builder::new()
                 .name("replay".into())
                 .spawn_scoped(scope, move || {
                     // Where nobody wants to know any more, the start has failed.
-                    taken.iter().try_for_each(|batch| publish.send(apply(machine, batch)))
+                    taken.iter().try_for_each(|mut batch| {
+                        let parts = apply(machine, &mut batch);
+                        publish.send((parts, batch))
+                    })
                 })
                 .map_err(|error| format!("cannot start a thread: {error}"))?;
-            self.beside = Some(Beside { batches, published });
-            return self.send(batch).map(|()| Vec::new());
+            self.beside = Some(Beside { batches, applied, under_way: 0 });
         }
-        self.send(batch)?;
-        let published = self.beside.as_ref().and_then(|beside| beside.published.recv().ok());
-        published.ok_or_else(|| STOPPED.into())
-    }
-
-    fn send(&self, batch: Vec<Command>) -> Result<(), String> {
-        let beside = self.beside.as_ref().ok_or(STOPPED)?;
-        beside.batches.send(batch).map_err(|_| STOPPED.into())
+        let beside = self.beside.as_mut().ok_or(STOPPED)?;
+        let mut parts = Vec::new();
+        let mut next = Vec::new();
+        if beside.under_way == AHEAD {
+            (parts, next) = beside.applied.recv().map_err(|_| STOPPED)?;
+            beside.under_way -= 1;
+        }
+        next.reserve_exact(BATCH);
+        beside.batches.send(std::mem::replace(batch, next)).map_err(|_| STOPPED)?;
+        beside.under_way += 1;
+        Ok(parts)
     }
 
     /// Applies the last batch; returns what has not been published.
-    fn finish(self, batch: Vec<Command>) -> Vec<Part> {
+    fn finish(self, mut batch: Vec<Command>) -> Vec<Part> {
         match (self.machine, self.beside) {
-            (Some(machine), _) => apply(machine, batch),
-            (None, Some(Beside { batches, published })) => {
+            (Some(machine), _) => apply(machine, &mut batch),
+            (None, Some(Beside { batches, applied, .. })) => {
                 // Whether it got there is seen by whoever joins the thread.
                 let _ = batches.send(batch);
                 drop(batches);
-                published.iter().flatten().collect()
+                applied.iter().flat_map(|(parts, _)| parts).collect()
             }
             (None, None) => Vec::new(),
         }
     }
 }
 
-/// What to publish, in order.
-fn apply(machine: &mut Machine, batch: Vec<Command>) -> Vec<Part> {
+/// Applies what it takes off the batch; what to publish, in order.
+fn apply(machine: &mut Machine, batch: &mut Vec<Command>) -> Vec<Part> {
     let mut effects = Vec::new();
     let mut published = Vec::new();
-    for command in batch {
+    for command in batch.drain(..) {
         machine.apply(&command, &mut effects);
         for effect in effects.drain(..) {
             if let Effect::Publish(parts) = effect {
@@ -157,7 +165,7 @@ mod tests {
 
     fn replayed(count: usize) {
         let changes = sections(count).into_iter();
-        let commands: Vec<Command> =
+        let mut commands: Vec<Command> =
             changes.map(|change| Command { now_ms: Millis(7), skip: Vec::new(), change }).collect();
         let dir = tempfile::tempdir().unwrap();
         let files = DataFiles::open(&RealDisk, dir.path(), 1).unwrap();
@@ -172,7 +180,7 @@ mod tests {
         replay(&mut machine, &mut restore, read).unwrap();
         restore.finish().unwrap();
         let mut alone = Machine::default();
-        apply(&mut alone, commands);
+        apply(&mut alone, &mut commands);
         assert_eq!(machine, alone);
         let expected: String = (1..=count).map(|section| format!("{section}\n")).collect();
         assert_eq!(std::fs::read_to_string(dir.path().join("file_0")).unwrap(), expected);
@@ -181,7 +189,7 @@ mod tests {
     #[test]
     fn short_and_long_logs_give_the_state_that_was_there() {
         // 3 entries a section and 2 before them: less than a batch, one, some, and a part.
-        for count in [0, 5, 341, 1_000, 2_047] {
+        for count in [0, 5, 341, 1_000, 2_047, 5_000] {
             replayed(count);
         }
     }
