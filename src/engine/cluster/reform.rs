@@ -9,7 +9,7 @@ use crate::mutant;
 use crate::protocol::inspect::MemberView;
 use crate::protocol::{Reason, Reform};
 use crate::types::Millis;
-use raft::{ProgressState, StateRole};
+use raft::StateRole;
 use std::collections::BTreeMap;
 
 /// What a member knows of the others beside what is in the log.
@@ -169,9 +169,7 @@ impl Node {
     fn has_caught_up(&mut self, id: u64, now: Millis) -> bool {
         let raft = &self.raw().raft;
         let (last, progress) = (raft.raft_log.last_index(), raft.prs().get(id));
-        let matched = progress
-            .filter(|progress| progress.state == ProgressState::Replicate)
-            .map_or(0, |progress| progress.matched);
+        let matched = progress.map_or(0, |progress| progress.matched);
         let election_ms = self.tuning().election_ms();
         match self.others.round {
             Some((server, target, since)) if server == id => {

@@ -204,8 +204,11 @@ impl Applier {
 
     /// Takes over the state of another member, and what this one lacks of the data files.
     fn take_over(&mut self, message: Message) {
-        self.is_cutting = true;
         let index = message.get_snapshot().get_metadata().index;
+        if index <= self.replica.index {
+            return self.tasks.push_back(Task::Tell(Input::Ahead(message)));
+        }
+        self.is_cutting = true;
         self.tasks.push_back(Task::FetchState { from: message.from, index });
         self.taken = Some((message, None));
     }
@@ -283,14 +286,33 @@ mod tests {
         let mut machine = Machine::default();
         let change = Change::Boot { epoch: 1, files };
         machine.apply(&Command { now_ms: Millis(0), skip: Vec::new(), change }, &mut Vec::new());
-        Checkpoint::new(Head::default(), &State { machine, ..State::default() }).unwrap()
+        let head = Head { index: 1, ..Head::default() };
+        Checkpoint::new(head, &State { machine, ..State::default() }).unwrap()
+    }
+
+    /// A message that tells of a state up to this entry.
+    fn offer(index: u64) -> Due {
+        let mut message = Message::default();
+        message.mut_snapshot().mut_metadata().index = index;
+        Due::State(message)
+    }
+
+    #[test]
+    fn a_state_that_is_applied_already_is_not_fetched() {
+        let ahead = Replica::new(Head { index: 7, ..Head::default() }, State::default());
+        let mut applier = Applier::new(ahead, 2, 1 << 20);
+        applier.add(offer(7));
+        assert!(matches!(applier.poll(), Ok(Some(Task::Tell(Input::Ahead(_))))));
+        assert!(matches!(applier.poll(), Ok(None)));
+        applier.add(offer(8));
+        assert!(matches!(applier.poll(), Ok(Some(Task::FetchState { index: 8, .. }))));
     }
 
     #[test]
     fn a_state_with_more_data_files_than_there_may_be_ends_the_member() {
         let applier = || {
             let mut applier = Applier::new(Replica::default(), 2, 1 << 20);
-            applier.add(Due::State(Message::default()));
+            applier.add(offer(1));
             assert!(matches!(applier.poll(), Ok(Some(Task::FetchState { .. }))));
             applier
         };

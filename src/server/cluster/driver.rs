@@ -36,6 +36,9 @@ pub enum Input {
     /// The state that another member's message told of is in the data files and in force; not kept
     /// yet.
     Fetched(Message, Box<Checkpoint>),
+    /// The state that another member's message told of has been applied here before: it was taken
+    /// over from another member, whose message then came too late for the library.
+    Ahead(Message),
     /// It could not be had.
     NotFetched,
     /// It is kept; now the library may learn of it.
@@ -158,6 +161,7 @@ impl Driver {
                 }
                 orders.push(Order::KeepTaken(place, checkpoint, message));
             }
+            Input::Ahead(message) => self.go_on_from(message, now, orders),
             Input::NotFetched => self.is_taking_over = false,
             Input::TakenOver(message, kept) => self.take_over(message, *kept, now, orders),
             Input::Retire => self.retire(now, orders),
@@ -232,19 +236,23 @@ impl Driver {
 
     /// The state is kept: the library goes on from it.
     fn take_over(&mut self, message: Message, kept: Kept, now: Millis, orders: &mut Vec<Order>) {
+        self.go_on_from(message, now, orders);
+        // Should this member lead before its next checkpoint, others may lack the same entries.
+        self.node.offer(&kept.head);
+        info!(index = kept.head.index, "took over a state");
+        orders.extend([Order::Offer(kept), Order::Apply(Due::Free)]);
+    }
+
+    fn go_on_from(&mut self, message: Message, now: Millis, orders: &mut Vec<Order>) {
         let index = message.get_snapshot().get_metadata().index;
+        // Of an earlier term it is dropped.
         if let Err(why) = self.node.handle_message(message, now) {
             warn!(%why, "the state that was taken over came too late");
         }
         self.node.poll(&mut self.out);
-        // Should this member lead before its next checkpoint, others may lack the same entries.
-        self.node.offer(&kept.head);
-        orders.push(Order::Offer(kept));
         self.node.handle_applied(index);
         self.is_taking_over = false;
         orders.push(Order::Follow(self.node.members().clone()));
-        orders.push(Order::Apply(Due::Free));
-        info!(index, "took over a state");
     }
 
     /// Another member is to lead.

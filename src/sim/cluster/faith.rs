@@ -21,9 +21,9 @@ impl Faith {
     pub fn hear(&mut self, message: &Message, term: u64, now: u64, drift_ppm: u64) {
         let tuning = Tuning::default();
         match message.get_msg_type() {
-            MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
-                if message.term >= term =>
-            {
+            // One that tells of a state is answered when that was fetched, long after: no leader
+            // counts on it.
+            MessageType::MsgAppend | MessageType::MsgHeartbeat if message.term >= term => {
                 let ms = tuning.tick_ms * tuning.election_ticks as u64 - ROUNDED_MS;
                 self.until = now + ms * 1_000_000_000 / (1_000_000 + drift_ppm);
             }
