@@ -139,12 +139,39 @@ mod once_failed {
         are_good(&[7_301_600]);
     }
 
-    #[test]
-    fn member_stands_for_election_before_the_journal_knows_of_a_state_that_was_taken_over() {
-        for seed in [901410, 901452] {
-            let options = super::Options { seed, servers: 3, calls: 120, ..Default::default() };
+    fn clusters_are_good(servers: usize, seeds: &[u64]) {
+        for &seed in seeds {
+            let options = super::Options { seed, servers, calls: 120, ..Default::default() };
             assert_eq!(super::sim::run(options).failure, None, "{seed}");
         }
+    }
+
+    /// `a_checkpoint_that_was_not_kept_is_made_again` in `server::cluster::applier`.
+    #[test]
+    fn server_waits_for_a_checkpoint_for_which_the_member_had_no_room() {
+        clusters_are_good(1, &[713_000_287, 713_000_425, 713_001_779, 713_002_623]);
+    }
+
+    #[test]
+    fn server_that_took_over_a_state_of_an_idle_cluster_becomes_a_voter() {
+        clusters_are_good(1, &[713_001_051]);
+    }
+
+    /// `the_only_voter_says_nothing_of_a_term_that_is_not_stable` in `engine::cluster::tests`.
+    #[test]
+    fn only_voter_forgets_the_term_in_which_it_led() {
+        clusters_are_good(1, &[714_001_528]);
+    }
+
+    /// The simulator was wrong about members that end because a sync of theirs has failed before.
+    #[test]
+    fn member_ends_when_it_finds_that_its_disk_has_failed_long_ago() {
+        clusters_are_good(1, &[714_000_470, 715_002_115]);
+    }
+
+    #[test]
+    fn member_stands_for_election_before_the_journal_knows_of_a_state_that_was_taken_over() {
+        clusters_are_good(3, &[901410, 901452]);
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub const TALES: &[Tale] = &[
     cluster("two-of-five", 5, "leader and follower are killed in a section", two_of_five),
     cluster("no-quorum", 3, "two of three are killed, and come back", no_quorum),
     cluster("partition", 3, "the leader is cut off, clients reach only it", partition),
+    cluster("revoked-for-all", 3, "a revocation holds for the next leader, too", revoked_for_all),
     cluster("just-started", 3, "who was just started helps nobody to the lead", just_started),
 ];
 
@@ -97,4 +98,11 @@ fn section<W: Theatre>(stage: &mut Stage<W>, client: usize, letters: &str) -> Ve
 
 fn append<W: Theatre>(stage: &mut Stage<W>, client: usize, letters: &str) -> Verdict {
     letters.chars().try_for_each(|letter| stage.call(client, Append(letter), Well))
+}
+
+/// The client queues behind the holder.
+fn wait<W: Theatre>(stage: &mut Stage<W>, client: usize) -> Verdict {
+    stage.begin(client, Acquire)?;
+    stage.pass_ms(20)?;
+    stage.still_waits(client)
 }

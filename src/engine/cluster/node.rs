@@ -27,7 +27,7 @@ use crate::mutant;
 use crate::types::{LogIndex, Millis};
 use crate::wal::Pending;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
-use raft::{Config, RawNode, StateRole};
+use raft::{Config, RawNode, StateRole, Storage};
 use saving::Unsaved;
 use std::collections::VecDeque;
 
@@ -58,6 +58,8 @@ pub struct Node {
     trusted_until: Option<Millis>,
     /// What was said to be applied.
     applied: u64,
+    /// The term, and where the journal says so.
+    term: (u64, LogIndex),
 }
 
 impl Node {
@@ -89,6 +91,7 @@ impl Node {
             ..Config::default()
         };
         let members = log.members().clone();
+        let term = log.initial_state()?.hard_state.term;
         let silent = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&config, log, &silent)?;
         Ok(Node {
@@ -117,6 +120,7 @@ impl Node {
             proposals: VecDeque::new(),
             trusted_until: None,
             applied,
+            term: (term, journal),
         })
     }
 
@@ -221,8 +225,7 @@ impl Node {
         self.push_proposals();
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
-            out.messages.extend(ready.take_messages());
-            let messages = ready.take_persisted_messages();
+            let mut messages = ready.take_persisted_messages();
             if !ready.snapshot().is_empty() {
                 let metadata = ready.snapshot().get_metadata();
                 let before = (metadata.index, metadata.term);
@@ -237,6 +240,18 @@ impl Node {
             if needs_journal {
                 let hard = ready.hs().cloned().unwrap_or_else(|| self.raw.raft.hard_state());
                 self.keep(&hard, entries);
+                if hard.term > self.term.0 {
+                    self.term = (hard.term, self.journal);
+                }
+            }
+            // What a leader says need not wait for the journal, since its votes have; but the only voter
+            // needs none but its own, and must not lead twice in one term either.
+            let is_kept = self.term.1 <= self.saved;
+            let told = ready.take_messages();
+            if is_kept {
+                out.messages.extend(told);
+            } else {
+                messages.extend(told);
             }
             for read in ready.take_read_states() {
                 self.trust(&read.request_ctx);
@@ -245,7 +260,7 @@ impl Node {
             let number = ready.number();
             self.raw.advance_append_async(ready);
             self.commit(committed, out);
-            let place = needs_journal.then_some(self.journal);
+            let place = (needs_journal || !is_kept).then_some(self.journal);
             self.unsaved.push_back(Unsaved { number, place, messages });
             self.release(out);
             self.push_proposals();

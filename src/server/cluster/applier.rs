@@ -26,6 +26,8 @@ pub enum Due {
     State(Message),
     /// No checkpoint is under way any more.
     Free,
+    /// The same, but the last one was not kept: another is due.
+    Again,
     /// A client of this session makes a backup.
     Backup(SessionId),
 }
@@ -96,6 +98,10 @@ impl Applier {
     pub fn add(&mut self, due: Due) {
         match due {
             Due::Free => self.is_cutting = false,
+            Due::Again => {
+                self.is_cutting = false;
+                self.bytes = self.bytes.max(self.bytes_between());
+            }
             other => self.due.push_back(other),
         }
     }
@@ -115,7 +121,7 @@ impl Applier {
             match self.due.pop_front() {
                 Some(Due::Entries(entries, term)) => self.apply(entries, term)?,
                 Some(Due::State(message)) => self.take_over(message),
-                Some(Due::Free) => {}
+                Some(Due::Free | Due::Again) => {}
                 Some(Due::Backup(session)) => {
                     let State { machine, files } = &self.replica.state;
                     let state = State { machine: machine.backup(), files: files.clone() };
@@ -278,6 +284,7 @@ impl Applier {
 mod tests {
     use super::*;
     use crate::engine::cluster::checkpoint::Head;
+    use crate::engine::cluster::members::Change as Join;
     use crate::machine::{Change, Command, Machine};
     use crate::types::Millis;
 
@@ -306,6 +313,25 @@ mod tests {
         assert!(matches!(applier.poll(), Ok(None)));
         applier.add(offer(8));
         assert!(matches!(applier.poll(), Ok(Some(Task::FetchState { index: 8, .. }))));
+    }
+
+    #[test]
+    fn a_checkpoint_that_was_not_kept_is_made_again() {
+        let mut applier = Applier::new(Replica::default(), 2, 1 << 20);
+        let mut members = Members::of(&[1]);
+        members.apply(&Join::Add { id: 2, addr: "b".into(), life: 7 });
+        let added = Committed { index: 1, term: 1, what: What::Members(members) };
+        applier.add(Due::Entries(vec![added], 0));
+        let is_cut = |applier: &mut Applier| {
+            let mut tasks = std::iter::from_fn(|| applier.poll().unwrap());
+            tasks.any(|task| matches!(task, Task::Tell(Input::Cut(_))))
+        };
+        assert!(is_cut(&mut applier));
+        assert!(!is_cut(&mut applier));
+        applier.add(Due::Again);
+        assert!(is_cut(&mut applier));
+        applier.add(Due::Free);
+        assert!(!is_cut(&mut applier));
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub enum Order {
 
 /// Messages that are dropped are traced this often at most.
 const WARN_EVERY_MS: u64 = 10_000;
+/// When there was no room for a checkpoint, it is made again after so long: a server that is let in may
+/// wait for it, and without clients none would be due.
+const CUT_AGAIN_MS: u64 = 5_000;
 
 /// The driver and what it remembers from one round to the next.
 pub struct Driver {
@@ -90,6 +93,8 @@ pub struct Driver {
     /// Commands of that term that a quorum has.
     committed: u64,
     is_taking_over: bool,
+    /// When the checkpoint is due for which there was no room.
+    cut_again: Option<Millis>,
     /// When a message that is dropped is traced again.
     may_warn: Millis,
     out: Output,
@@ -104,6 +109,7 @@ impl Driver {
             leading: 0,
             committed: 0,
             is_taking_over: false,
+            cut_again: None,
             may_warn: Millis(0),
             out: Output::default(),
         }
@@ -150,7 +156,7 @@ impl Driver {
                 self.node.offer(&kept.head);
                 orders.extend([Order::Offer(*kept), Order::Apply(Due::Free)]);
             }
-            Input::NotKept => orders.push(Order::Apply(Due::Free)),
+            Input::NotKept => self.cut_again = Some(Millis(now.0 + CUT_AGAIN_MS)),
             Input::Fetched(message, mut checkpoint) => {
                 let place = self.node.place_checkpoint(&mut checkpoint.head);
                 if mutant::is("state_not_kept") {
@@ -193,6 +199,9 @@ impl Driver {
             }
             // From now on it can be confirmed that this member is the only leader.
             self.node.ask_for_trust(now);
+        }
+        if self.cut_again.take_if(|at| now >= *at).is_some() {
+            orders.push(Order::Apply(Due::Again));
         }
         orders.extend(self.node.poll_save().map(Order::Save));
     }

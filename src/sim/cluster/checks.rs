@@ -148,6 +148,12 @@ impl World {
     /// A client was told something. If that it has the lock, it does; and between two calls one that
     /// does not believe to have the lock does not have it.
     pub(super) fn check_told(&mut self, at: usize) -> Verdict {
+        let (told, newest) = (self.ledger.newest_record(), self.truth.machine.history().newest());
+        if told > newest {
+            return Err(format!(
+                "an operator was told of record {told}, and {newest} is committed"
+            ));
+        }
         let (client, holder) = (&self.clients[at], self.truth.observer.holder());
         if let Some((id, token)) = holder
             && let Some(session) = self.truth.machine.session(id)
@@ -262,7 +268,8 @@ impl World {
     /// Goes on until then, and until all know what was committed: of the last entry, say a session's
     /// end, followers learn with the next beat.
     fn pass_until(&mut self, until: u64) -> Verdict {
-        while self.context.now < until.max(self.committed_at + BEAT_US) {
+        let due = |world: &World| (world.committed_at + BEAT_US).max(world.failed_at + RESTART_US);
+        while self.context.now < until.max(due(self)) {
             self.advance()?;
         }
         Ok(())

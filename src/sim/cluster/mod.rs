@@ -44,6 +44,8 @@ pub struct World {
     truth: Truth,
     /// When a server took an entry for committed that was new.
     committed_at: u64,
+    /// When a server ended because of its disk, which it may notice late.
+    failed_at: u64,
     /// What operators want.
     wish: Wish,
     /// The members, if all of them know who they are, and the last entry when that began.
@@ -132,7 +134,7 @@ type Verdict = Result<(), String>;
 impl World {
     pub fn new(seed: u64, servers: usize, calls: u64, story: Story) -> World {
         let mut random = Random::new(seed, servers as u64);
-        let (plan, limits) = plan::draw(servers, &mut random, &mut Random::new(seed, 78));
+        let (plan, limits) = plan::draw(&mut random, &mut Random::new(seed, 78));
         let mut world = World::of(seed, servers, plan, limits, random, calls, story);
         for client in 0..world.clients.len() {
             let at = world.context.random.between(0, 400_000);
@@ -172,6 +174,7 @@ impl World {
             network: Network::new(servers, limits.is_harsh),
             limits,
             committed_at: 0,
+            failed_at: 0,
             truth: Truth::new(server::founders(servers)),
             wish: Wish::Nothing,
             known: None,

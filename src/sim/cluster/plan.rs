@@ -30,7 +30,7 @@ impl Limits {
     }
 }
 
-pub fn draw(servers: usize, random: &mut Random, more: &mut Random) -> (Plan, Limits) {
+pub fn draw(random: &mut Random, more: &mut Random) -> (Plan, Limits) {
     let mut plan = Plan::new(random, more);
     // What only a server of its own is tried with.
     plan.limits = Default::default();
@@ -46,7 +46,7 @@ pub fn draw(servers: usize, random: &mut Random, more: &mut Random) -> (Plan, Li
         checkpoint_bytes: if is_small { random.between(1_000, 10_000) } else { 100_000 },
         drift_ppm: if plan.is_calm() || random.chance(0.7) { 100 } else { 30_000 },
         is_harsh: !plan.is_calm() && random.chance(0.25),
-        is_changing: servers > 1 && more.chance(0.4),
+        is_changing: more.chance(0.4),
     };
     (plan, limits)
 }

@@ -1,6 +1,6 @@
 //! Stories of one server.
 
-use super::{append, connect, section};
+use super::{append, connect, section, wait};
 use crate::sim::network::Direction::{ToClient, ToServer};
 use crate::sim::network::Treatment::{Delay, Lose, Repeat};
 use crate::sim::plan::STORY_LEASE_MS as LEASE_MS;
@@ -14,13 +14,6 @@ use crate::sim::stage::Line::{
 use crate::sim::stage::{Stage, Verdict};
 
 const ALL: usize = usize::MAX;
-
-/// The client queues behind the holder.
-fn wait(stage: &mut Stage, client: usize) -> Verdict {
-    stage.begin(client, Acquire)?;
-    stage.pass_ms(20)?;
-    stage.still_waits(client)
-}
 
 pub fn workflow(stage: &mut Stage) -> Verdict {
     connect(stage)?;

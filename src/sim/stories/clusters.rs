@@ -1,9 +1,9 @@
 //! Stories of several servers.
 
-use super::{append, section};
+use super::{append, section, wait};
 use crate::sim::cluster::World as Cluster;
-use crate::sim::stage::Ending::{TimedOut, Unavailable, Well};
-use crate::sim::stage::Line::{Acquire, Append, AppendIn, Release, Renew};
+use crate::sim::stage::Ending::{Revoked, TimedOut, Unavailable, Well};
+use crate::sim::stage::Line::{Acquire, Append, AppendIn, Release, Renew, Revoke};
 use crate::sim::stage::{Stage, Verdict};
 
 type Servers = Stage<Cluster>;
@@ -131,6 +131,21 @@ pub fn partition(stage: &mut Servers) -> Verdict {
     stage.join();
     stage.call(1, Release, Well)?;
     stage.all_have(0, "ABC")
+}
+
+pub fn revoked_for_all(stage: &mut Servers) -> Verdict {
+    let (leader, _) = connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    wait(stage, 1)?;
+    stage.call(2, Revoke(0), Well)?;
+    stage.kill(leader);
+    stage.ends(1, Acquire, Well)?;
+    stage.call(0, Release, Revoked)?;
+    append(stage, 1, "B")?;
+    stage.call(1, Release, Well)?;
+    stage.start(leader);
+    stage.all_have(0, "B")
 }
 
 /// One follower does not hear the leader and asks for votes; the other, on whom the leader counts, is

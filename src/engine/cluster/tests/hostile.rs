@@ -4,7 +4,7 @@ use crate::engine::cluster::checkpoint::Head;
 use crate::engine::cluster::codec::KINDS;
 use crate::engine::cluster::journal::Replay;
 use crate::engine::cluster::log::Log;
-use crate::engine::cluster::members::Members;
+use crate::engine::cluster::members::{Change, Members};
 use crate::engine::cluster::node::{Node, Output, Tuning};
 use crate::types::{LogIndex, Millis};
 use raft::eraftpb::{Entry, HardState, Message, MessageType, Snapshot};
@@ -52,6 +52,28 @@ fn offer(state: &Head) -> Message {
     let mut message = message(MessageType::MsgSnapshot, 1);
     message.set_snapshot(snapshot);
     message
+}
+
+/// Otherwise it could be started again, lead a second time in that term and give the learner other entries of it.
+#[test]
+fn the_only_voter_says_nothing_of_a_term_that_is_not_stable() {
+    let mut members = Members::of(&[1]);
+    members.apply(&Change::Add { id: 2, addr: "b".into(), life: 7 });
+    let mut log = Log::new((1, 1), members);
+    log.set_hard(HardState { term: 1, commit: 1, ..HardState::default() });
+    let mut node = Node::new(1, log, 1, LogIndex(0), Tuning::default(), 7, NOW).unwrap();
+    let mut out = Output::default();
+    for _ in 0..100 {
+        node.handle_time(node.next_deadline());
+        node.poll(&mut out);
+    }
+    assert!(node.role().is_leading);
+    assert_eq!(out.messages, []);
+    while let Some(batch) = node.poll_save() {
+        node.handle_saved(batch, &mut out);
+    }
+    assert!(out.messages.iter().all(|message| message.term == 2));
+    assert!(!out.messages.is_empty());
 }
 
 /// It may have heard a leader that counts on it before it was started again.

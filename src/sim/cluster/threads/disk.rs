@@ -86,6 +86,7 @@ impl World {
         if !self.context.plan.faults.spoils_disk() {
             return Err(format!("server {at} ends: {why}"));
         }
+        self.failed_at = self.context.now;
         self.fall(at, Crash::Kill)
     }
 
