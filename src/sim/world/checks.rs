@@ -28,6 +28,7 @@ impl World {
             self.ledger.note_power_loss(newest, holder);
         }
         self.held_since = self.context.now;
+        self.is_turn = false;
         self.tell_holder();
         for client in &self.clients {
             if let Some(token) = client.token()
@@ -42,6 +43,7 @@ impl World {
     pub(super) fn check_handover(&mut self, handover: Handover) -> Verdict {
         self.tell_holder();
         self.held_since = self.context.now;
+        self.is_turn = handover.to.is_some_and(|(id, _)| handover.cause != Cause::Request(id));
         self.check_wanted(&handover)?;
         for skipped in &handover.skipped {
             let silent_since = self.server.asked(*skipped);
@@ -105,7 +107,7 @@ impl World {
         let lease_ms = self.context.plan.lease_ms;
         let (from, ms) = match self.server.heard(session) {
             Some(heard) if heard > since => (heard, lease_ms),
-            Some(heard) if heard + FRESH_MS * 1000 + 1_000 < since => {
+            Some(heard) if self.is_turn && heard + FRESH_MS * 1000 + 1_000 < since => {
                 (since, TURN_MS_MAX.min(lease_ms / 2))
             }
             _ => (since, lease_ms),

@@ -25,6 +25,8 @@ pub struct World {
     stage: Stage,
     /// Since when the lock is as it is.
     held_since: u64,
+    /// It came to its holder by its turn, not by its own request.
+    is_turn: bool,
     /// How many were set; only the last one counts.
     deadlines: u32,
     /// What clients were told of tokens up to this one may be lost, except this survivor.
@@ -89,6 +91,7 @@ impl World {
             steps: 0,
             stage: Stage::Running,
             held_since: 0,
+            is_turn: false,
             deadlines: 0,
             voided: 0,
             survivor: None,
