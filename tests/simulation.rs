@@ -134,6 +134,20 @@ mod once_failed {
         are_good(&[50_059_595]);
     }
 
+    /// The simulator was wrong about who asks with two datagrams of one time: a request that comes
+    /// late is no sign of life, and begins a full lease all the same.
+    #[test]
+    fn lease_of_a_request_that_was_sent_with_another() {
+        are_good(&[101_051_112]);
+    }
+
+    /// Tokens came again after a power loss under `--durability os`:
+    /// `server::core::tests::start_is_synced_also_without_syncs`.
+    #[test]
+    fn tokens_of_a_start_that_the_power_took() {
+        are_good(&[201_000_032, 201_000_047, 201_000_087]);
+    }
+
     #[test]
     fn checkpoint_is_never_what_a_failed_attempt_left() {
         are_good(&[7_301_600]);

@@ -30,7 +30,7 @@ pub enum Job {
     Flush(Flush),
 }
 
-/// Make the log stable (unless `--durability os`), then publish.
+/// Make the log stable (with `--durability os` only at a start), then publish.
 #[derive(Debug)]
 pub struct Flush {
     /// The log is written up to here.
@@ -53,6 +53,8 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Solo {
     syncs: bool,
+    /// Where the log ended at the start.
+    found: LogIndex,
     last: LogIndex,
     marks: Marks,
     pending: Pending,
@@ -73,6 +75,7 @@ impl Solo {
     pub fn new(last: LogIndex, syncs: bool) -> Self {
         Solo {
             syncs,
+            found: last,
             last,
             marks: Marks { written: last, stable: last, published: last },
             pending: Pending::new(),
@@ -223,7 +226,10 @@ impl Solo {
                 parts.make_contiguous().reverse();
             }
         }
-        Flush { through, needs_sync: self.syncs, parts }
+        // The first entry of a start is always synced: after a power loss, the next start must not
+        // give the same tokens and sessions once more.
+        let is_first = self.marks.stable == self.found && !mutant::is("start_not_stable");
+        Flush { through, needs_sync: self.syncs || is_first, parts }
     }
 }
 

@@ -100,6 +100,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("evicted_keeps_place", "a session that is lost keeps its place in the queue", 300),
     mutant("cancel_keeps_place", "a cancelled acquire keeps its place in the queue", 300),
     mutant("nonce_kept", "a session that has ended stays registered", 20),
+    mutant("start_not_stable", "without syncs, a power loss has tokens given again", 1000),
     mutant("sessions_without_epoch", "a power loss has sessions of the same number", 2000),
     mutant("lost_grant_told", "a grant is told that is lost already", 2000),
     mutant("expiry_not_stable", "a power loss may take a loss back that was told", 100),

@@ -67,7 +67,7 @@ impl Plan {
         let read_errors = !plan.is_calm() && more.chance(0.2);
         let section_limit =
             if more.chance(0.1) { more.between(40_000, 200_000) } else { plan.section_limit };
-        Plan {
+        let mut plan = Plan {
             limits: if more.chance(0.3) { plan.draw_limits(more) } else { plan.limits },
             cancels: more.chance(0.3),
             section_limit,
@@ -75,7 +75,9 @@ impl Plan {
             moves: more.chance(0.2),
             faults: Faults { read_errors, ..plan.faults },
             ..plan
-        }
+        };
+        plan.faults.power |= !plan.syncs && !plan.is_calm() && more.chance(0.5);
+        plan
     }
 
     fn first(syncs: bool, faults: Faults, random: &mut Random) -> Plan {
@@ -97,7 +99,6 @@ impl Plan {
             operators: false,
             moves: false,
             cancels: false,
-            // Without syncs a power loss takes what was acknowledged, as it may.
             faults: Faults { power: faults.power && syncs, ..faults },
         }
     }

@@ -32,6 +32,13 @@ impl Stage {
     }
 
     fn with(syncs: bool, machine: Machine, last: LogIndex) -> Self {
+        let mut stage = Self::starting(syncs, machine, last);
+        stage.run_disk();
+        stage
+    }
+
+    /// The first entry of the start is not written yet.
+    fn starting(syncs: bool, machine: Machine, last: LogIndex) -> Self {
         let settings = Settings {
             lease_ms: LEASE,
             session_ttl_ms: 60_000,
@@ -49,7 +56,6 @@ impl Stage {
         };
         stage.core.boot(2, now, &mut Vec::new());
         stage.core.settle();
-        stage.run_disk();
         stage
     }
 
@@ -334,6 +340,13 @@ fn without_syncs_release_needs_the_data_files_only() {
     assert!(!flush.needs_sync);
     stage.end_flush(flush, Ending::Done);
     assert_eq!(stage.heard(&mut c1), [DONE]);
+}
+
+#[test]
+fn start_is_synced_also_without_syncs() {
+    let mut stage = Stage::starting(false, Machine::default(), LogIndex(0));
+    stage.write(Ending::Done);
+    assert!(stage.flush_job().needs_sync);
 }
 
 #[test]

@@ -28,6 +28,9 @@ impl Ledger {
         length: u64,
         (invoked, completed): (u64, u64),
     ) -> Verdict {
+        if self.losses.has_answer(invoked) {
+            return Ok(());
+        }
         let file = &mut self.files[file];
         let known = file.bytes.get(offset as usize..offset as usize + data.len());
         if length > file.bytes.len() as u64 || (!data.is_empty() && known != Some(data)) {

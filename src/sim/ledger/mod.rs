@@ -5,11 +5,13 @@
 mod content;
 mod files;
 mod operators;
+mod power;
 
 use super::linear::{self, Operation, What};
 use files::File;
 use operators::Operators;
 pub use operators::View;
+use power::Losses;
 use std::collections::BTreeMap;
 
 /// All sections of a run by token, and the files as they have been seen.
@@ -22,8 +24,7 @@ pub struct Ledger {
     operators: Operators,
     /// What stories call their appends.
     letters: BTreeMap<(u64, u64), char>,
-    /// At each power loss: the newest token, and the one that survived.
-    power_losses: Vec<(u64, Option<u64>)>,
+    losses: Losses,
 }
 
 #[derive(Debug)]
@@ -169,12 +170,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// The power failed: grants and sections that were not published may never have been, whatever
-    /// their clients were told, and what was taken back may not have been taken back.
-    pub fn note_power_loss(&mut self, through: u64, survivor: Option<u64>) {
-        self.power_losses.push((through, survivor));
-    }
-
     /// A release was answered well: all that was acknowledged is published by now.
     pub fn released(&mut self, token: u64, invoked: u64, now: u64) -> Verdict {
         let Some(section) = self.sections.get_mut(&token) else {
@@ -195,7 +190,8 @@ impl Ledger {
         }
         let client = section.client;
         let is_missing = |append: &&Append| append.told == Told::Done && !append.is_published;
-        if let Some(missing) = section.appends.iter().find(is_missing) {
+        let missing = section.appends.iter().find(is_missing);
+        if let Some(missing) = missing.filter(|_| !self.losses.has_token(token)) {
             return Err(format!(
                 "{client} was told that section {token} is published, but append {} is not",
                 missing.serial
@@ -219,6 +215,11 @@ impl Ledger {
                 ));
             }
         }
+        self.check_histories()
+    }
+
+    /// The lock and each file have been linearizable.
+    fn check_histories(&self) -> Verdict {
         let mut lock = self.lock.clone();
         lock.retain(|operation| !self.is_void(operation));
         linear::check_lock(&lock).map_err(|why| format!("the lock: {why}"))?;
@@ -247,17 +248,6 @@ impl Ledger {
         let may_come = |append: &&Append| !append.is_published && append.told != Told::NotDone;
         let appends = open.flat_map(|section| &section.appends).filter(may_come);
         self.total() + appends.map(|append| append.len as u64).sum::<u64>()
-    }
-
-    /// A power loss may have taken it, whatever its client was told, before or after that.
-    fn is_void(&self, operation: &Operation) -> bool {
-        let (What::Acquire(token) | What::Append(token) | What::Release(token)) = operation.what
-        else {
-            return false;
-        };
-        let is_taken =
-            |&(through, survivor): &(u64, Option<u64>)| token <= through && survivor != Some(token);
-        self.fate(token) != Fate::Published && self.power_losses.iter().any(is_taken)
     }
 
     fn note_lock(&mut self, client: usize, what: What, invoked: u64, completed: u64) {

@@ -30,6 +30,14 @@ impl Operators {
     pub fn has_revoked(&self, token: u64) -> bool {
         self.revoked.contains(&token)
     }
+
+    /// A power loss has left the history's records up to this one.
+    pub fn take_back(&mut self, newest: u64, now: u64) {
+        self.revoked.clear();
+        self.records.split_off(&(newest + 1));
+        let told = self.newest.last().map_or(0, |(_, told)| *told);
+        self.newest = vec![(now, told.min(newest))];
+    }
 }
 
 impl Ledger {
@@ -60,6 +68,9 @@ impl Ledger {
 
     /// Somebody was told that it has taken the lock away from the holder of this token.
     pub fn revoked(&mut self, token: u64) -> Verdict {
+        if self.losses.has_token(token) {
+            return Ok(());
+        }
         self.operators.revoked.insert(token);
         let section = self.sections.get(&token);
         if section.is_some_and(|section| section.appends.iter().any(|one| one.is_published)) {
@@ -77,6 +88,9 @@ impl Ledger {
         invoked: u64,
         now: u64,
     ) -> Verdict {
+        if self.losses.has_answer(invoked) {
+            return Ok(());
+        }
         let known = self.operators.newest.iter().rev().find(|(at, _)| *at < invoked);
         if known.is_some_and(|(_, newest)| *newest > page.newest) {
             return Err(format!("the history ends at {}, and went further", page.newest));

@@ -39,6 +39,8 @@ pub struct Server {
     backlog: Vec<(SocketAddrV4, Vec<u8>)>,
     /// The log must not end before this after the next start.
     floor: LogIndex,
+    /// The power failed under `--durability os`: the next start may find an earlier state.
+    may_have_lost: bool,
     /// The state at a crash and its place in the log.
     last_words: Option<(LogIndex, Machine)>,
     /// The most bytes that the data files may have.
@@ -158,6 +160,10 @@ impl Server {
             return Err("recovery found another state than there was".into());
         }
         self.replica.restart(found.last, &found.machine)?;
+        if std::mem::take(&mut self.may_have_lost) {
+            let (through, history) = (self.observer.newest_token(), found.machine.history());
+            ledger.take_back(through, self.replica.sizes(), history, context.now)?;
+        }
         context.story.tell(context.now, || What::Server(format!("starts, log at {}", found.last)));
         context.started_at = context.now;
         let settings = Settings {
@@ -237,6 +243,7 @@ impl Server {
         self.disk.set_fault(None);
         if crash != Crash::Kill {
             context.power_losses += 1;
+            self.may_have_lost |= !context.plan.syncs;
             // What was only written may be gone, and be written again as something else.
             self.floor = self.replica.at();
             self.disk = match crash {

@@ -198,8 +198,7 @@ impl World {
         history::check(machine.history(), &self.ledger.published())?;
         self.ledger.check_history(machine.history())?;
         self.server.see_files(true, &mut self.ledger)?;
-        let crash = if self.context.plan.syncs { Crash::Power } else { Crash::Kill };
-        self.server.crash(crash, &mut self.context);
+        self.server.crash(Crash::Power, &mut self.context);
         self.server.start(&mut self.context, &mut self.ledger)?;
         self.ledger.close()
     }
