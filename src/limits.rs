@@ -12,8 +12,11 @@ pub const NAME_MAX: usize = 255;
 pub const CLIENT_TEXT_MAX: usize = 63;
 /// Longest reason for a revocation, in bytes.
 pub const REASON_TEXT_MAX: usize = 200;
-/// Records of what has happened to the lock that a server keeps; older ones are forgotten.
-pub const HISTORY_MAX: usize = 10_000;
+/// Records of what has happened to the lock that a server keeps, unless its operator sets another
+/// number; older ones are forgotten.
+pub const HISTORY_LIMIT_DEFAULT: u32 = 10_000;
+/// The most that an operator may set: every checkpoint and the manifest of a backup have them all.
+pub const HISTORY_LIMIT_MAX: u32 = 50_000;
 /// Longest manifest of a backup, in bytes: well above what the history and the files take at most.
 pub const MANIFEST_MAX: u64 = 64 << 20;
 /// The most servers of a cluster.

@@ -120,10 +120,13 @@ fn health_and_metrics_follow_what_happens() {
 
 #[test]
 fn limits_show_before_they_are_reached_and_refusals_after() {
-    let endpoint = start(&["--data-limit", "10", "--session-limit", "2"]);
+    let flags = ["--data-limit", "10", "--session-limit", "2", "--history-limit", "3"];
+    let endpoint = start(&flags);
     let addr = endpoint.server.addr().to_string();
     assert_eq!(endpoint.metric("baton_data_limit_bytes"), 10.0);
     assert_eq!(endpoint.metric("baton_sessions_limit"), 2.0);
+    let records = || endpoint.metric("baton_history_records");
+    assert_eq!((records(), endpoint.metric("baton_history_records_limit")), (1.0, 3.0));
     let mut conn = Connection::connect(&addr).unwrap();
     let mut section = conn.lock().unwrap();
     let error = section.append("file_0", "more than ten").unwrap_err().to_string();
@@ -131,6 +134,10 @@ fn limits_show_before_they_are_reached_and_refusals_after() {
     section.abort().unwrap();
     let refused = "baton_requests_refused_total{status=\"refused\",reason=\"data_limit\"}";
     assert_eq!(endpoint.metric(refused), 1.0);
+    // The start, the grant, and that it was given back.
+    assert_eq!(records(), 3.0);
+    conn.lock().unwrap().abort().unwrap();
+    assert_eq!(records(), 3.0);
 }
 
 #[test]

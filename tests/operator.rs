@@ -284,6 +284,35 @@ fn history_survives_a_killed_server_and_goes_by_number_and_time() {
 }
 
 #[test]
+fn history_keeps_as_many_records_as_the_operator_wants_and_says_what_it_forgot() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = Server::start(&data, &["--history-limit", "5"]);
+    let mut conn = Connection::connect(&server.addr().to_string()).unwrap();
+    let mut section = || conn.lock().unwrap().release().unwrap();
+    (0..2).for_each(|_| section());
+    // The start, and two records a section.
+    let output = run(&server, &["history"]);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "nothing forgotten yet");
+    section();
+    let history = json(&server, &["history"]);
+    assert_eq!((&history["oldest"], &history["newest"]), (&3.into(), &7.into()));
+    let said = String::from_utf8(run(&server, &["history"]).stderr).unwrap();
+    assert!(said.contains("records before 3 are forgotten"), "{said}");
+    assert!(run(&server, &["history", "--last", "2"]).stderr.is_empty());
+    shows(&server, &["history", "--verify"]);
+    // Fewer from the next start on, which is a record itself; then more again.
+    for (limit, oldest, newest) in [("2", 7, 8), ("4", 7, 9)] {
+        assert!(server.terminate().success());
+        server = Server::start(&data, &["--history-limit", limit]);
+        let history = json(&server, &["history"]);
+        let known = (&history["oldest"], &history["newest"]);
+        assert_eq!(known, (&oldest.into(), &newest.into()), "with {limit}");
+        shows(&server, &["history", "--verify"]);
+    }
+}
+
+#[test]
 fn history_can_be_followed() {
     let dir = tempfile::tempdir().unwrap();
     let server = server(&dir);

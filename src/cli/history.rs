@@ -20,7 +20,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 /// Show what has happened to the lock: grants, releases, expiries, revocations, starts
 ///
-/// The server keeps the newest 10,000 records, each chained to the one before by a hash.
+/// The server keeps the newest 10,000 records (batond --history-limit), each chained to the one before by a hash.
 /// docs/HISTORY.md says what each event means and what --verify can and cannot show.
 #[derive(clap::Args, Clone, Debug)]
 pub struct HistoryArgs {
@@ -125,7 +125,11 @@ impl Reader<'_> {
         }
         let mut table = Table::new(&[">NUMBER", "TIME", "EVENT", ">TOKEN", "CLIENT", "NOTE"]);
         records.iter().for_each(|record| table.row(cells(record)));
-        Ok(table.print()?)
+        table.print()?;
+        if oldest > 1 && records.first().is_some_and(|first| first.number == oldest) {
+            eprintln!("baton: the server keeps no more: records before {oldest} are forgotten");
+        }
+        Ok(())
     }
 
     fn follow(&mut self, start: u64) -> anyhow::Result<()> {

@@ -24,7 +24,10 @@ impl Machine {
         let is_back = mutant::is("time_goes_back");
         self.now_ms = if is_back { command.now_ms } else { self.now_ms.max(command.now_ms) };
         match &command.change {
-            Change::Boot { epoch, files } => self.boot(*epoch, *files),
+            Change::Boot { epoch, files, records } => {
+                self.history.keep(*records);
+                self.boot(*epoch, *files);
+            }
             Change::Register { nonce, attempt, client } => {
                 self.register(*nonce, *attempt, client, effects);
             }

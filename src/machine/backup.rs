@@ -98,7 +98,7 @@ mod tests {
 
     fn start(machine: &mut Machine, now_ms: u64) {
         let epoch = machine.epoch() + 1;
-        apply(machine, now_ms, Change::Boot { epoch, files: 2 });
+        apply(machine, now_ms, Change::Boot { epoch, files: 2, records: 100 });
     }
 
     fn ask(machine: &mut Machine, session: SessionId, number: u64, ask: Ask) {

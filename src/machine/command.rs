@@ -20,8 +20,8 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// The first entry of every start of a server. Sessions and tokens of this start begin at
-    /// `epoch`.
-    Boot { epoch: u64, files: u32 },
+    /// `epoch`; the history keeps so many `records` from then on.
+    Boot { epoch: u64, files: u32, records: u32 },
     /// Register a session.
     Register { nonce: u64, attempt: Attempt, client: ClientInfo },
     /// A request of a session that takes a number.

@@ -1,19 +1,21 @@
-//! What has happened to the lock: the newest [`HISTORY_MAX`] records, each chained to the one
+//! What has happened to the lock: the newest records, each chained to the one
 //! before by a hash. Part of the state like everything else here, so that it survives restarts
 //! and is the same on every server.
 //!
 //! A record names sessions; how each of them described itself is kept once, for as long as a
 //! record names it.
 
-use crate::limits::HISTORY_MAX;
+use crate::limits::HISTORY_LIMIT_DEFAULT;
 use crate::protocol::ClientInfo;
 use crate::protocol::inspect::{Hash, Link, Record, RecordKind, Revocation, digest};
 use crate::types::{FencingToken, Millis, SessionId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
+    /// Records that are kept at most.
+    limit: u32,
     /// Records that are not kept any more, ...
     dropped: u64,
     /// ... and the hash of the newest of them.
@@ -56,7 +58,31 @@ struct Described {
     uses: u64,
 }
 
+impl Default for History {
+    fn default() -> Self {
+        History {
+            limit: HISTORY_LIMIT_DEFAULT,
+            dropped: 0,
+            anchor: Hash::default(),
+            entries: VecDeque::new(),
+            clients: BTreeMap::new(),
+            counts: Default::default(),
+        }
+    }
+}
+
 impl History {
+    /// Keeps so many records from now on.
+    pub fn keep(&mut self, limit: u32) {
+        self.limit = limit;
+        self.drop_surplus();
+    }
+
+    /// The most records that are kept.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
     /// Adds a record, and forgets the oldest when there are too many.
     pub fn record(&mut self, happening: &Happening<'_>) {
         let client = self.describe(happening.session, happening.client);
@@ -85,9 +111,7 @@ impl History {
             revocation: by.map(|(session, _, reason)| Box::new((session, reason.to_owned()))),
             hash,
         });
-        if self.entries.len() > HISTORY_MAX {
-            self.drop_oldest();
-        }
+        self.drop_surplus();
     }
 
     /// Number of the oldest record that is kept; 0 when there is none.
@@ -164,13 +188,16 @@ impl History {
         described.digest
     }
 
-    fn drop_oldest(&mut self) {
-        let Some(entry) = self.entries.pop_front() else { return };
-        self.dropped += 1;
-        self.anchor = entry.hash;
-        self.let_go(entry.session);
-        if let Some(revocation) = entry.revocation {
-            self.let_go(revocation.0);
+    fn drop_surplus(&mut self) {
+        while self.entries.len() > self.limit as usize
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.dropped += 1;
+            self.anchor = entry.hash;
+            self.let_go(entry.session);
+            if let Some(revocation) = entry.revocation {
+                self.let_go(revocation.0);
+            }
         }
     }
 
@@ -205,20 +232,25 @@ mod tests {
     fn only_the_newest_are_kept_and_their_chain_holds() {
         let mut history = History::default();
         assert_eq!((history.oldest(), history.newest(), history.head()), (0, 0, Hash::default()));
-        let total = HISTORY_MAX as u64 + 5;
-        (1..=total).for_each(|session| record(&mut history, session));
-        assert_eq!((history.oldest(), history.newest()), (6, total));
-        assert_eq!(history.len(), HISTORY_MAX);
+        history.keep(100);
+        (1..=105).for_each(|session| record(&mut history, session));
+        assert_eq!((history.oldest(), history.newest(), history.len()), (6, 105, 100));
+        // A lower limit holds at once, a higher one from then on.
+        history.keep(10);
+        assert_eq!((history.oldest(), history.len(), history.limit()), (96, 10, 10));
+        history.keep(12);
+        (106..=108).for_each(|session| record(&mut history, session));
+        assert_eq!((history.oldest(), history.newest()), (97, 108));
         // One description a session, those of dropped records gone.
-        assert_eq!(history.clients.len(), HISTORY_MAX + 1);
+        assert_eq!(history.clients.len(), 13);
         let (mut previous, records) = history.from(0);
-        for (number, record) in (6..).zip(records) {
+        for (number, record) in (97..).zip(records) {
             assert_eq!((record.number, record.client.pid), (number, number as u32));
             assert_eq!(record.hash, record.chained(previous));
             previous = record.hash;
         }
         assert_eq!(previous, history.head());
-        assert_eq!(history.counts()[RecordKind::Granted as usize], total);
+        assert_eq!(history.counts()[RecordKind::Granted as usize], 108);
     }
 
     #[test]

@@ -4,9 +4,10 @@
 
 use super::cluster::settings::{self, Seeds, Servers};
 use crate::limits::{
-    DISK_FLOOR_DEFAULT, FILES_DEFAULT, FILES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN,
-    SECTION_LIMIT_DEFAULT, SECTION_LIMIT_MAX, SESSION_LIMIT_DEFAULT, SESSION_TTL_MS_DEFAULT,
-    SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN, SESSIONS_MAX, SPIN_US_DEFAULT, SPIN_US_MAX,
+    DISK_FLOOR_DEFAULT, FILES_DEFAULT, FILES_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX,
+    LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN, SECTION_LIMIT_DEFAULT, SECTION_LIMIT_MAX,
+    SESSION_LIMIT_DEFAULT, SESSION_TTL_MS_DEFAULT, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN,
+    SESSIONS_MAX, SPIN_US_DEFAULT, SPIN_US_MAX,
 };
 use crate::units::{format_bytes, format_duration_ms, parse_bytes, parse_duration_ms};
 use clap::parser::ValueSource;
@@ -87,6 +88,11 @@ pub struct ServerConfig {
     #[arg(long, env = "BATON_DATA_LIMIT", value_name = "SIZE", default_value = "none")]
     #[arg(value_parser = data_limit)]
     pub data_limit: u64,
+
+    /// Records that the history of the lock keeps, 1 to 50000; the oldest is forgotten for one more
+    #[arg(long, env = "BATON_HISTORY_LIMIT", value_name = "N")]
+    #[arg(value_parser = history_limit, default_value_t = HISTORY_LIMIT_DEFAULT)]
+    pub history_limit: u32,
 
     /// Free space to leave on the disk, at least 256KiB: below it nothing is taken on that grows
     #[arg(long, env = "BATON_DISK_FLOOR", value_name = "SIZE", value_parser = disk_floor)]
@@ -300,6 +306,7 @@ const SETTINGS: &[Setting] = &[
     setting!("session-limit", session_limit, count, text_of, true),
     setting!("waiter-limit", waiter_limit, count, text_of, true),
     setting!("data-limit", data_limit, data_limit, size_of, true),
+    setting!("history-limit", history_limit, history_limit, text_of, false),
     setting!("disk-floor", disk_floor, disk_floor, size_of, true),
     setting!("http", http, http, none_or, false),
     setting!("spin-us", spin_us, spin_us, text_of, false),
@@ -403,6 +410,11 @@ fn data_limit(text: &str) -> Result<u64, String> {
         return Ok(u64::MAX);
     }
     parse_bytes(text).map_err(|why| format!("{why}, or none"))
+}
+
+fn history_limit(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=HISTORY_LIMIT_MAX).contains(number));
+    number.ok_or_else(|| format!("expected a number from 1 to {HISTORY_LIMIT_MAX}"))
 }
 
 fn disk_floor(text: &str) -> Result<u64, String> {

@@ -205,7 +205,8 @@ impl Core {
     /// The first command of this start.
     pub fn boot(&mut self, files: u32, now: Now, actions: &mut Vec<Action>) {
         let epoch = self.machine.epoch() + 1;
-        self.commit(Change::Boot { epoch, files }, now, actions);
+        let records = self.settings.limits.history;
+        self.commit(Change::Boot { epoch, files, records }, now, actions);
     }
 
     /// A well-formed request has arrived.

@@ -231,6 +231,7 @@ impl ServerConfig {
                 sessions: self.session_limit,
                 waiters: self.waiter_limit,
                 data: self.data_limit,
+                history: self.history_limit,
                 disk_floor: self.disk_floor,
             },
         }

@@ -135,6 +135,7 @@ impl Plan {
             },
             waiters: if more.chance(0.5) { more.between(1, clients) } else { all.waiters },
             data: if more.chance(0.3) { more.between(1_000, 100_000) } else { all.data },
+            history: all.history,
             disk_floor: if more.chance(0.5) { more.between(0, 600_000) } else { all.disk_floor },
         }
     }

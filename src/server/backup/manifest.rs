@@ -179,7 +179,7 @@ mod tests {
 
     fn manifest() -> Manifest {
         let mut machine = Machine::default();
-        let change = crate::machine::Change::Boot { epoch: 1, files: 2 };
+        let change = crate::machine::Change::Boot { epoch: 1, files: 2, records: 100 };
         let command = crate::machine::Command { now_ms: Millis(5), skip: Vec::new(), change };
         machine.apply(&command, &mut Vec::new());
         let mut mark = FileMark::default();

@@ -291,7 +291,7 @@ mod tests {
     /// A state of another member with this many data files.
     fn state(files: u32) -> Checkpoint {
         let mut machine = Machine::default();
-        let change = Change::Boot { epoch: 1, files };
+        let change = Change::Boot { epoch: 1, files, records: 100 };
         machine.apply(&Command { now_ms: Millis(0), skip: Vec::new(), change }, &mut Vec::new());
         let head = Head { index: 1, ..Head::default() };
         Checkpoint::new(head, &State { machine, ..State::default() }).unwrap()

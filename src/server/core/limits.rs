@@ -4,7 +4,7 @@
 //! however near a limit is. A refusal takes no request number and changes nothing.
 
 use super::{Core, Settings};
-use crate::limits::{DISK_FLOOR_DEFAULT, SESSIONS_MAX};
+use crate::limits::{DISK_FLOOR_DEFAULT, HISTORY_LIMIT_DEFAULT, SESSIONS_MAX};
 use crate::mutant;
 use crate::protocol::{Op, Reason, Request};
 
@@ -17,6 +17,8 @@ pub struct Limits {
     pub waiters: u64,
     /// Bytes in all data files together.
     pub data: u64,
+    /// Records that the history keeps, from the next start or term on.
+    pub history: u32,
     /// Bytes on the disk that are left free: below them nothing is taken on that grows.
     pub disk_floor: u64,
 }
@@ -27,6 +29,7 @@ impl Default for Limits {
             sessions: SESSIONS_MAX as u64,
             waiters: SESSIONS_MAX as u64,
             data: u64::MAX,
+            history: HISTORY_LIMIT_DEFAULT,
             disk_floor: DISK_FLOOR_DEFAULT,
         }
     }

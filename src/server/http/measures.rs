@@ -2,7 +2,6 @@
 //! docs/OPERATIONS.md says what each means. No label names a client: there may be any number.
 
 use super::procfs;
-use crate::limits::HISTORY_MAX;
 use crate::protocol::inspect::RecordKind;
 use crate::protocol::{Reason, Status};
 use crate::server::cluster::Membership;
@@ -104,7 +103,7 @@ fn lock(out: &mut Out<'_, '_>, snapshot: &Snapshot) -> fmt::Result {
     out.gauge("baton_sessions", "Sessions that are registered", status.sessions)?;
     out.gauge("baton_sessions_limit", "The most that may be registered", limits.sessions)?;
     out.gauge("baton_history_records", "Records of the history that are kept", status.records)?;
-    let most = HISTORY_MAX as u64;
+    let most = snapshot.records_limit.into();
     out.gauge("baton_history_records_limit", "The most that are kept; older ones go", most)?;
     let lease = status.lease_ms as f64 / 1e3;
     out.gauge_of("baton_lease", "The lease of a grant", Unit::Seconds, lease)

@@ -151,6 +151,7 @@ fn live(server: &Arc<Server>) -> Value {
             "sessions": snapshot.limits.sessions,
             "waiters": snapshot.limits.waiters,
             "data_bytes": (snapshot.limits.data < u64::MAX).then_some(snapshot.limits.data),
+            "history_records": snapshot.records_limit,
             "disk_floor_bytes": snapshot.limits.disk_floor,
         },
         "cluster": snapshot.cluster.as_ref().map(cluster),

@@ -142,7 +142,7 @@ mod tests {
     /// Entries of as many sections, each with its number in it.
     fn sections(count: usize) -> Vec<Change> {
         let mut changes = vec![
-            Change::Boot { epoch: 0, files: 1 },
+            Change::Boot { epoch: 0, files: 1, records: 100 },
             Change::Register { nonce: 1, attempt: Attempt(1), client: ClientInfo::default() },
         ];
         for section in 1..=count as u64 {
@@ -199,7 +199,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = DataFiles::open(&RealDisk, dir.path(), 1).unwrap();
         let mut restore = files.restore(vec![0]).unwrap();
-        let boot = Change::Boot { epoch: 0, files: 1 };
+        let boot = Change::Boot { epoch: 0, files: 1, records: 100 };
         let boot = Command { now_ms: Millis(7), skip: Vec::new(), change: boot };
         let payload = postcard::to_stdvec(&boot).unwrap();
         let mut visited = 0;

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub addr: Option<SocketAddr>,
     pub status: ServerStatus,
     pub limits: Limits,
+    /// Records that the history keeps; in a cluster what its leader has set.
+    pub records_limit: u32,
     pub meter: Meter,
     pub syncs: Histogram,
     /// By the numbers of [`Malformed`].
@@ -78,7 +80,7 @@ impl Server {
         self.look_at_room_if_due();
         let cluster = self.cluster.as_ref().map(Cluster::membership);
         let is_leaderless = cluster.as_ref().is_some_and(|one| one.role.leader == 0);
-        let (status, limits, meter, health) = {
+        let (status, limits, records_limit, meter, health) = {
             let core = self.core.lock();
             let now = self.clock.now();
             let health = match () {
@@ -88,12 +90,14 @@ impl Server {
                 () if is_leaderless => Health::Leaderless,
                 () => Health::Good,
             };
-            (core.status(now), *core.limits(), core.meter().clone(), health)
+            let records = core.machine().history().limit();
+            (core.status(now), *core.limits(), records, core.meter().clone(), health)
         };
         Snapshot {
             addr: self.socket.local_addr().ok(),
             status: self.complete(status),
             limits,
+            records_limit,
             meter,
             syncs: self.store.syncs(),
             malformed: std::array::from_fn(|at| self.malformed[at].load(Ordering::Relaxed)),

@@ -255,7 +255,7 @@ function showRoom(live) {
   define(byId("settings"), [
     ["Disk", `${status.data.room_bytes === null ? "unknown" : size(status.data.room_bytes)} free, ${size(limits.disk_floor_bytes)} of it kept`],
     ["Log", `${size(status.log.bytes)}, ${count(status.log.last - status.log.published)} entries not yet stable`],
-    ["History", `${count(status.history.records)} records kept`],
+    ["History", `${count(status.history.records)} of at most ${count(limits.history_records)} records kept`],
     ["Directory", quoted(status.data.directory, 300)],
     ["Durability", status.settings.durability],
     ["Lease", duration(status.settings.lease_ms)],
