@@ -19,8 +19,16 @@ fn main() -> ExitCode {
         }
     };
     if config.check_config {
-        print!("{}", config.to_toml());
-        return ExitCode::SUCCESS;
+        return match config.check() {
+            Ok(()) => {
+                print!("{}", config.to_toml());
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("batond: {error}");
+                exit_for(&error).into()
+            }
+        };
     }
     let (level, trace) = reload::Layer::new(config.trace);
     let lines = tracing_subscriber::fmt::layer()

@@ -12,6 +12,7 @@ use crate::limits::{
 use crate::units::{format_bytes, format_duration_ms, parse_bytes, parse_duration_ms};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -168,9 +169,9 @@ pub enum ConfigError {
     /// The configuration file cannot be read.
     #[error("cannot read the configuration file {}: {error}", path.display())]
     Read { path: PathBuf, error: std::io::Error },
-    /// The configuration file says something wrong.
-    #[error("{}, line {line}: {message}", path.display())]
-    File { path: PathBuf, line: usize, message: String },
+    /// The configuration file says something wrong, in these lines.
+    #[error("{}, {}", path.display(), list(faults))]
+    File { path: PathBuf, faults: BTreeMap<usize, String> },
 }
 
 impl ServerConfig {
@@ -197,35 +198,41 @@ impl ServerConfig {
         path: &Path,
         text: &str,
     ) -> Result<(), ConfigError> {
-        let error = |offset: usize, message: String| {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let mut faults = BTreeMap::new();
+        let mut note = |offset: usize, message| {
             let line = 1 + text[..offset.min(text.len())].matches('\n').count();
-            ConfigError::File { path: path.to_owned(), line, message }
+            faults.entry(line).or_insert(message);
         };
-        let table = DeTable::parse(text)
-            .map_err(|e| error(e.span().map_or(0, |span| span.start), e.message().to_owned()))?;
+        for error in errors {
+            note(error.span().map_or(0, |span| span.start), error.message().to_owned());
+        }
         for (key, value) in table.get_ref() {
             let name: &str = key.get_ref();
-            let setting = SETTINGS
-                .iter()
-                .find(|setting| setting.key == name)
-                .ok_or_else(|| error(key.span().start, unknown_key(name)))?;
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.key == name) else {
+                note(key.span().start, unknown_key(name));
+                continue;
+            };
             let value_text = match value.get_ref() {
                 DeValue::String(text) => text.clone().into_owned(),
                 DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
                 other => {
                     let message = format!("{name}: expected a text, found {}", other.type_str());
-                    return Err(error(value.span().start, message));
+                    note(value.span().start, message);
+                    continue;
                 }
             };
             let mut checked = self.clone();
-            (setting.set)(&mut checked, &value_text).map_err(|why| {
-                error(value.span().start, format!("{name} = {value_text}: {why}"))
-            })?;
-            if matches.value_source(setting.id) == Some(ValueSource::DefaultValue) {
+            if let Err(why) = (setting.set)(&mut checked, &value_text) {
+                note(value.span().start, format!("{name} = {value_text}: {why}"));
+            } else if matches.value_source(setting.id) == Some(ValueSource::DefaultValue) {
                 *self = checked;
             }
         }
-        Ok(())
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(ConfigError::File { path: path.to_owned(), faults }),
+        }
     }
 
     /// The settings as a TOML file that would set them all.
@@ -445,6 +452,12 @@ fn advertise(text: &str) -> Result<Option<SocketAddrV4>, String> {
             found => found.map(Some).map_err(|why| format!("{why}, or none")),
         },
     }
+}
+
+fn list(faults: &BTreeMap<usize, String>) -> String {
+    let lines: Vec<_> =
+        faults.iter().map(|(line, fault)| format!("line {line}: {fault}")).collect();
+    lines.join("; ")
 }
 
 fn unknown_key(name: &str) -> String {

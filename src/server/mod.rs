@@ -209,6 +209,11 @@ const MEMBER_SEGMENT_MAX: u64 = 16 << 20;
 
 impl ServerConfig {
     /// This server's place in a cluster, if it is to have one.
+    /// Looks at what single settings do not tell: whether those of a cluster go together.
+    pub fn check(&self) -> Result<(), Error> {
+        self.place().map(|_| ()).map_err(Error::Cluster)
+    }
+
     fn place(&self) -> Result<Option<Place>, String> {
         let is_synced = self.durability == config::Durability::Sync;
         Place::new(&Said {

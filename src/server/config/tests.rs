@@ -59,6 +59,12 @@ fn file_errors_name_line_key_and_remedy() {
         "line 2: lease = 1ms: out of range: 20ms to 1d"
     );
     assert_eq!(file_error("data = [1]"), "line 1: data: expected a text, found array");
+    // All at once, the first line first.
+    assert_eq!(
+        file_error("lease = 5\nleese = 1"),
+        "line 1: lease = 5: expected a whole number with a unit: ms, s, m, h or d (as in 10s); \
+         line 2: unknown key leese: did you mean lease?"
+    );
     assert!(file_error("files = 1\nfiles = 2").starts_with("line 2: "));
     assert!(file_error("files =").starts_with("line 1: "));
 }
