@@ -193,11 +193,17 @@ impl Reason {
             Reason::DataLimit => "the data files have reached the server's limit: raise it",
             Reason::NotCluster => "the server is in no cluster",
             Reason::ChangeUnderWay => "another change of the cluster is under way: try later",
-            Reason::NoQuorum => "too few servers of the cluster were heard lately to change it",
+            Reason::NoQuorum => {
+                "too few servers of those that would count were heard lately: start those that are \
+                 down first"
+            }
             Reason::NumberUsed => {
                 "servers had that number, or one above it, before: take the next higher one"
             }
-            Reason::AddressUsed => "another server of the cluster has that address",
+            Reason::AddressUsed => {
+                "another server of the cluster has that address: give this one another port, or \
+                 remove the other first"
+            }
             Reason::TooManyServers => "the cluster has as many servers as it may have",
             Reason::NotWaiting => "no server of that number asks to be let in: start it first",
             Reason::NoSuchServer => "the cluster has no server of that number",

@@ -121,7 +121,10 @@ fn servers_of_two_clusters_that_reach_each_other_say_so() {
     let _one = stage.start("one", &["--node", "1", "--cluster", &format!("1={one},2={two}")]);
     let other = format!("1={one},2={two},3={three}");
     let _two = stage.start("two", &["--node", "2", "--cluster", &other]);
-    stage.expect("one", "give all servers that begin together the same --cluster");
+    stage.expect(
+        "one",
+        "give all servers that begin together the same --cluster, and the same --restore",
+    );
     stage.expect("two", "give all servers that begin together the same --cluster");
     stage.expect("one", "welcome=Stranger");
 }
@@ -143,6 +146,9 @@ fn an_address_where_another_server_answers_or_none_is_told() {
     stream.read_exact(&mut [0; 48]).unwrap();
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n and more of what this is not").unwrap();
     stage.expect("one", "it is no server of a cluster");
+    // And what says nothing.
+    let _silent = strange.accept().unwrap();
+    stage.expect("one", "no answer in time: is that server stopped");
 }
 
 #[test]

@@ -4,9 +4,10 @@ mod common;
 
 use common::cluster::Cluster;
 use common::driver::Driver;
-use common::eventually;
+use common::{eventually, hermetic};
 use std::collections::VecDeque;
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -25,6 +26,7 @@ fn a_server_is_let_in_takes_over_what_there_is_and_counts() {
     section(&mut client, "A");
     let new = cluster.add(LEASE);
     assert_eq!(cluster.roles().len(), 4);
+    assert_eq!(cluster.status()["waiting"], serde_json::json!([]), "it waits no more");
     cluster.all_hold("file_0", "A");
     // With it two of the others may die, one after the other.
     section(&mut client, "B");
@@ -146,6 +148,11 @@ fn status_tells_what_is_known_also_without_a_leader() {
     assert_eq!(servers.iter().filter(|one| answers(one)).count(), 1, "{status:#}");
     let text = cluster.baton_ok(&["status"]);
     assert!(text.contains("no leader is known"), "{text}");
+    let mut append = hermetic(Command::new(env!("CARGO_BIN_EXE_baton")));
+    append.args(["append", "--server", &cluster.list(), "file_0", "x"]);
+    let output = append.env("BATON_TIMEOUT_MS", "500").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("a majority must run"), "{said}");
     let output = cluster.baton(&["remove", &last.to_string(), "--timeout", "1s"]);
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     cluster.kill(last as usize - 1);
@@ -164,7 +171,7 @@ fn what_cannot_be_is_refused_with_the_reason() {
         assert!(message.contains(part), "{args:?}: {message}");
     };
     let used = format!("4={}", cluster.peers[0]);
-    refused(&cluster, &["add", &used], 1, "another server of the cluster has that address");
+    refused(&cluster, &["add", &used], 1, "give this one another port");
     refused(&cluster, &["add", "2=127.0.0.1:9"], 1, "the next one is 4");
     refused(&cluster, &["add", "4=127.0.0.1:9", "--timeout", "1s"], 75, "asks to be let in");
     refused(&cluster, &["add", "4=nowhere"], 64, "HOST:PORT");

@@ -2,6 +2,7 @@
 //! configuration file, and what to say when none answers.
 
 use super::exit::{Exit, Failure};
+use crate::client::survey::survey;
 use crate::client::{Connection, Error, Options};
 use clap::Args;
 use serde::Deserialize;
@@ -16,6 +17,8 @@ const SERVER_DEFAULT: &str = "localhost:10000";
 /// A person who looks does not want to wait as long as a program that must get through; the
 /// variable `BATON_TIMEOUT_MS` rules both.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it takes at most to find out that what does not serve is a cluster.
+const SURVEY_PATIENCE: Duration = Duration::from_millis(400);
 
 /// How a command finds its server.
 #[derive(Args, Clone, Debug)]
@@ -97,9 +100,17 @@ impl Server {
                     Error::TimedOut => "; whether it was done is not known",
                     _ => "",
                 };
+                let answers = survey(at, SURVEY_PATIENCE).unwrap_or_default();
+                if answers.is_empty() {
+                    return format!(
+                        "no server answers at {at}{unknown}: is batond running there? \
+                         --server or BATON_SERVER names another address"
+                    );
+                }
                 format!(
-                    "no server answers at {at}{unknown}: is batond running there? \
-                     --server or BATON_SERVER names another address"
+                    "of the cluster at {at} not enough servers answer{unknown}: a majority must run \
+                     and reach each other, and this machine the one that leads; baton cluster status \
+                     shows them"
                 )
             }
             Error::InvalidArgument(why) => why.clone(),

@@ -218,8 +218,10 @@ impl Node {
 
     /// The servers that ask to be let in.
     pub fn waiting(&self, now: Millis) -> Vec<u64> {
-        let waiting = self.others.waiting.iter();
-        waiting.filter(|(_, (_, at))| now.0 < at.0 + WAITING_MS).map(|(id, _)| *id).collect()
+        let waits = |(id, (_, at)): &(&u64, &(u64, Millis))| {
+            now.0 < at.0 + WAITING_MS && !self.members.servers.contains_key(*id)
+        };
+        self.others.waiting.iter().filter(waits).map(|(id, _)| *id).collect()
     }
 
     /// The members as this one sees them.

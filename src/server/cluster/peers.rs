@@ -213,7 +213,7 @@ impl Peers {
         if theirs != cluster {
             return temporary(format!(
                 "it is of cluster {theirs:016x} and this server of {cluster:016x}: give all \
-                 servers that begin together the same --cluster"
+                 servers that begin together the same --cluster, and the same --restore if any"
             ));
         }
         if from != id {
@@ -361,7 +361,7 @@ pub(super) fn connect_to_fetch(server: &Arc<Server>, id: u64) -> io::Result<TcpS
 fn connect(peers: &Peers, link: &Link, purpose: Purpose) -> io::Result<TcpStream> {
     let mut stream = open(&link.addr)?;
     stream.write_all(&peers.hello(link.id, purpose, Welcome::Fine).encode())?;
-    let answer = Hello::read(&mut stream)?;
+    let answer = Hello::read(&mut stream).map_err(in_time)?;
     match peers.check(link.id, &answer) {
         Ok(()) => {}
         Err(Refusal::Strange(why)) => return Err(io::Error::other(why)),
@@ -369,6 +369,16 @@ fn connect(peers: &Peers, link: &Link, purpose: Purpose) -> io::Result<TcpStream
     }
     *lock(&link.clients) = Some(answer.clients);
     Ok(stream)
+}
+
+/// Says what it means when another server's answer has not come in time.
+pub(super) fn in_time(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::other(
+            "no answer in time: is that server stopped, or something else at that port?",
+        ),
+        _ => error,
+    }
 }
 
 /// A connection to a server's port for the others.
