@@ -65,6 +65,10 @@ with baton.Connection() as conn, conn.lock() as grant: grant.append("file_0", "f
 baton cat file_0 | diff - <(printf 'from the command line\nfrom C\nfrom Python\n')
 baton lock true
 test "$(stat -c %U /var/lib/baton/file_0)" = baton
+reload=$(sed -n 's/^ExecReload=//p' /usr/lib/systemd/system/batond.service /lib/systemd/system/batond.service 2>/dev/null | head -n 1)
+MAINPID=$server sh -c "$reload"
+for _ in $(seq 100); do grep -q "configuration reread" err && break; sleep 0.1; done
+grep -q "configuration reread" err || { echo "reload does nothing: $reload"; exit 1; }
 USE
 run 'bash /tmp/use.sh' || { cat "$root/tmp/err"; exit 1; }
 echo "used: command line, C, Python, the service's user and settings"
