@@ -147,8 +147,10 @@ fn an_address_where_another_server_answers_or_none_is_told() {
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n and more of what this is not").unwrap();
     stage.expect("one", "it is no server of a cluster");
     // And what says nothing.
-    let _silent = strange.accept().unwrap();
+    let silent = strange.accept().unwrap();
     stage.expect("one", "no answer in time: is that server stopped");
+    drop((silent, strange.accept().unwrap()));
+    stage.expect("one", "it hung up: is it stopping, of another version");
 }
 
 #[test]

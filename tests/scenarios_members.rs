@@ -6,10 +6,12 @@ use common::cluster::Cluster;
 use common::driver::Driver;
 use common::{eventually, hermetic};
 use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 const LEASE: &[&str] = &["--lease", "60s"];
 
@@ -190,6 +192,27 @@ fn what_cannot_be_is_refused_with_the_reason() {
     cluster.is_up[dead] = false;
     let last = cluster.roles()[0].0.to_string();
     refused(&cluster, &["remove", &last], 1, "no other server that could go on");
+}
+
+/// Whoever knows how servers greet each other, but is none, cannot fill a server's memory.
+#[test]
+fn a_stranger_is_not_listened_to_for_long() {
+    let cluster = Cluster::start(1, LEASE);
+    cluster.leader();
+    let status = cluster.status();
+    let id = u64::from_str_radix(status["cluster"].as_str().unwrap(), 16).unwrap();
+    let mut stream = TcpStream::connect(&cluster.peers[0]).unwrap();
+    let numbers = [id, 99, 1, 0, 7].map(u64::to_le_bytes).concat();
+    stream.write_all(&[b"BTPR\x03\0\0\0", &numbers[..]].concat()).unwrap();
+    let mut answer = [0; 48];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[6], 0, "it may be a server that was added by a change not known here yet");
+    stream.write_all(&[&(64_u32 << 20).to_le_bytes()[..], &[0; 4]].concat()).unwrap();
+    // It waits for no more than the head: an eighth of what was announced is not taken.
+    let is_ended = (0..128).any(|_| stream.write_all(&[0; 64 << 10]).is_err());
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let is_open = |error: std::io::Error| error.kind() == ErrorKind::WouldBlock;
+    assert!(is_ended || !stream.read(&mut answer).is_err_and(is_open), "it is listened to");
 }
 
 /// Connections to the port for other servers that end, or that say nothing, take no room from those

@@ -99,7 +99,8 @@ fn attend(server: &Arc<Server>, mut stream: TcpStream, id: &AtomicU64) -> io::Re
 
 /// Takes in what a member says until the connection ends.
 fn take_messages(server: &Arc<Server>, from: u64, stream: TcpStream) -> io::Result<()> {
-    let own = server.cluster().peers.own().id;
+    let peers = &server.cluster().peers;
+    let own = peers.own().id;
     let mut stream = io::BufReader::with_capacity(64 << 10, stream);
     let mut frame = Vec::new();
     let mut scratch = Scratch::new(Lingers::Following);
@@ -115,7 +116,7 @@ fn take_messages(server: &Arc<Server>, from: u64, stream: TcpStream) -> io::Resu
         let malformed = |why| io::Error::new(io::ErrorKind::InvalidData, why);
         let len = head.u32().map_err(malformed)?;
         let sum = head.u32().map_err(malformed)?;
-        if len > FRAME_MAX {
+        if len > FRAME_MAX || (len > UNKNOWN_FRAME_MAX && !peers.is_member(from)) {
             return Err(io::Error::other("a frame is longer than any may be"));
         }
         frame.clear();
@@ -164,6 +165,9 @@ fn has_frame(bytes: &[u8]) -> bool {
 /// The longest frame: more than all entries that may be under way to a member, which the library
 /// may put into one message.
 const FRAME_MAX: usize = 1 << 30;
+/// The longest frame of a server that is not known yet, or is none: more than the one message that the
+/// library begins anew with after a connection has ended.
+const UNKNOWN_FRAME_MAX: usize = 4 << 20;
 const KEEP_ALIVE_SECONDS: u32 = 5;
 const ACCEPT_EVERY: Duration = Duration::from_millis(20);
 

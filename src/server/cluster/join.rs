@@ -8,7 +8,7 @@
 
 use super::fetch::{self, ask, complete, read_checkpoint, send_checkpoint};
 use super::hello::{Hello, Purpose, Welcome};
-use super::peers::{Peers, in_time, left, open, replaced};
+use super::peers::{Peers, in_words, left, open, replaced};
 use super::settings::Seeds;
 use crate::data::DataFiles;
 use crate::disk::RealDisk;
@@ -50,7 +50,7 @@ enum Trouble {
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
-        Trouble::Passing(in_time(error).to_string())
+        Trouble::Passing(in_words(error).to_string())
     }
 }
 

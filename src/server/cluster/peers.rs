@@ -109,6 +109,11 @@ impl Peers {
         servers.iter().map(|(id, server)| (*id, server.addr.clone())).collect()
     }
 
+    /// Whether this is the number of a server of the cluster, as far as is known here.
+    pub(super) fn is_member(&self, id: u64) -> bool {
+        lock(&self.state).members.servers.contains_key(&id)
+    }
+
     pub fn ids(&self) -> Vec<u64> {
         lock(&self.state).links.keys().copied().collect()
     }
@@ -361,7 +366,7 @@ pub(super) fn connect_to_fetch(server: &Arc<Server>, id: u64) -> io::Result<TcpS
 fn connect(peers: &Peers, link: &Link, purpose: Purpose) -> io::Result<TcpStream> {
     let mut stream = open(&link.addr)?;
     stream.write_all(&peers.hello(link.id, purpose, Welcome::Fine).encode())?;
-    let answer = Hello::read(&mut stream).map_err(in_time)?;
+    let answer = Hello::read(&mut stream).map_err(in_words)?;
     match peers.check(link.id, &answer) {
         Ok(()) => {}
         Err(Refusal::Strange(why)) => return Err(io::Error::other(why)),
@@ -371,11 +376,14 @@ fn connect(peers: &Peers, link: &Link, purpose: Purpose) -> io::Result<TcpStream
     Ok(stream)
 }
 
-/// Says what it means when another server's answer has not come in time.
-pub(super) fn in_time(error: io::Error) -> io::Error {
+/// Says what it means that another server's answer does not come.
+pub(super) fn in_words(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => io::Error::other(
             "no answer in time: is that server stopped, or something else at that port?",
+        ),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => io::Error::other(
+            "it hung up: is it stopping, of another version, or something else at that port?",
         ),
         _ => error,
     }
