@@ -227,6 +227,25 @@ fn scenario_4f_a_release_on_a_full_disk_is_done_or_not_done_never_half() {
     assert_eq!(server.file("file_1").len(), 1_000_000);
 }
 
+/// The last entries become stable while it stops, and little room makes that a checkpoint's turn:
+/// two at once took each other's file away.
+#[test]
+fn a_stop_makes_one_checkpoint_at_a_time() {
+    let Some(disk) = SmallDisk::mount("16m") else { return };
+    let data = disk.path().join("data");
+    let mut server = Server::start(&data, &["--lease", LEASE, "--files", "3"]);
+    for _ in 0..5 {
+        let mut c1 = Driver::connect(server.addr());
+        c1.ok("acquire");
+        c1.ok("fill file_0 1200000");
+        let status = server.terminate();
+        assert!(status.success(), "{status}");
+        server.restart();
+        c1.ok("abort");
+        c1.ok("close");
+    }
+}
+
 #[test]
 fn scenario_4f_a_read_only_data_directory_is_refused_with_a_message() {
     let Some(disk) = SmallDisk::mount("16m") else { return };

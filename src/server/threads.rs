@@ -165,11 +165,7 @@ impl Server {
         if let Some(cluster) = &self.cluster {
             cluster.close();
         }
-        let mut running = lock(&self.running);
-        while *running > 0 {
-            running = self.ended.wait(running).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(running);
+        self.await_threads();
         if self.cluster.is_some() {
             // What is in the log is enough for the next start.
             info!("stopped");
@@ -177,6 +173,11 @@ impl Server {
         }
         let mut scratch = Scratch::new(Lingers::Never);
         self.settle(&mut scratch).map_err(|_| Error::Unsettled)?;
+        // What became stable just now, or a look at the room on the disk, may have had a checkpoint
+        // made on another thread; two at once would write to the same file.
+        while !self.store.begin_reading_log() {
+            self.await_threads();
+        }
         let last = self.core.lock().engine().marks().published;
         match self.store.checkpoint(last) {
             // Everything is in the log; the next start takes a little longer.
@@ -186,6 +187,14 @@ impl Server {
         let malformed = self.malformed();
         info!(malformed, "stopped");
         Ok(())
+    }
+
+    /// Waits until no thread serves any more.
+    fn await_threads(&self) {
+        let mut running = lock(&self.running);
+        while *running > 0 {
+            running = self.ended.wait(running).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Has everything proposed so far written, stable and published.
