@@ -1,5 +1,6 @@
-//! `/metrics`: what is measured, in the text format of Prometheus' OpenMetrics, in base units.
-//! docs/OPERATIONS.md says what each means. No label names a client: there may be any number.
+//! `/metrics`: what is measured, in base units, in the text format of OpenMetrics, or in the older one
+//! of Prometheus, which is what linters and simple collectors read. docs/OPERATIONS.md says what each
+//! means. No label names a client: there may be any number.
 
 use super::procfs;
 use crate::protocol::inspect::RecordKind;
@@ -13,19 +14,67 @@ use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+use std::collections::HashSet;
 use std::fmt;
 
-/// The media type of [`encode`]'s text.
-pub const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How the text is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    OpenMetrics,
+    /// There a counter's family has the name of its samples, and there are no units and no end.
+    Older,
+}
 
-/// The text for all that is measured.
-pub fn encode(snapshot: Snapshot) -> String {
+impl Format {
+    /// For these `Accept` headers: OpenMetrics for whoever names it.
+    pub fn accepted<'h>(mut headers: impl Iterator<Item = &'h [u8]>) -> Self {
+        let names_it = |accept: &[u8]| {
+            let accept = String::from_utf8_lossy(accept).to_ascii_lowercase();
+            accept.contains("application/openmetrics-text")
+        };
+        if headers.any(names_it) { Format::OpenMetrics } else { Format::Older }
+    }
+
+    /// The media type of the text.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Older => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    /// The text for all that is measured.
+    pub fn encode(self, snapshot: Snapshot) -> String {
+        let text = open_metrics(snapshot);
+        if self == Format::OpenMetrics { text } else { older(&text) }
+    }
+}
+
+fn open_metrics(snapshot: Snapshot) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Measures(snapshot)));
     let mut text = String::new();
     // Writing to a string does not fail, and nothing else in it does.
     let _ = text::encode(&mut text, &registry);
     text
+}
+
+fn older(text: &str) -> String {
+    let family = |line: &str| line.split(' ').nth(2).unwrap_or_default().to_owned();
+    let is_counter = |line: &str| line.starts_with("# TYPE ") && line.ends_with(" counter");
+    let counters: HashSet<String> =
+        text.lines().filter(|line| is_counter(line)).map(family).collect();
+    let mut older = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        match family(line) {
+            name if line.starts_with("# ") && counters.contains(&name) => {
+                older.push_str(&line.replacen(&name, &format!("{name}_total"), 1));
+            }
+            _ => older.push_str(line),
+        }
+        older.push('\n');
+    }
+    older
 }
 
 struct Measures(Snapshot);

@@ -1,6 +1,6 @@
 //! What is to be had under which path.
 
-use super::measures;
+use super::measures::Format;
 use super::reply::{Reply, Status};
 use crate::json;
 use crate::server::cluster::Membership;
@@ -44,11 +44,19 @@ pub fn answer(server: &Arc<Server>, request: &httparse::Request<'_, '_>, is_loca
         .path
         .and_then(|path| path.split_once('?'))
         .unwrap_or_else(|| (request.path.unwrap_or_default(), ""));
-    let reply = route(server, path, &Query(query)).unwrap_or_else(|error| error);
+    let accept = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("accept"));
+    let format = Format::accepted(accept.map(|header| header.value));
+    let reply = route(server, path, &Query(query), format).unwrap_or_else(|error| error);
     Reply { is_head, ..reply }
 }
 
-fn route(server: &Arc<Server>, path: &str, query: &Query<'_>) -> Result<Reply, Reply> {
+/// The answer under this path, metrics in this format.
+fn route(
+    server: &Arc<Server>,
+    path: &str,
+    query: &Query<'_>,
+    format: Format,
+) -> Result<Reply, Reply> {
     Ok(match path {
         "/" => Reply::new("text/html; charset=utf-8", HTML),
         "/page.css" => Reply::new("text/css; charset=utf-8", CSS),
@@ -64,7 +72,7 @@ fn route(server: &Arc<Server>, path: &str, query: &Query<'_>) -> Result<Reply, R
             Health::Good => Reply::text(Status::Ok, "ready"),
             other => unhealthy(other),
         },
-        "/metrics" => Reply::new(measures::KIND, measures::encode(server.snapshot())),
+        "/metrics" => Reply::new(format.kind(), format.encode(server.snapshot())),
         "/api/status" => Reply::json(&status(&server.snapshot())),
         "/api/who" => {
             let (view, waiting) = server.view(query.number("limit", WAITERS)?);
