@@ -10,6 +10,7 @@ has the budget and by how much a count may exceed it; a count that is lower by a
 """
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -18,7 +19,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUDGET = ROOT / "benches" / "instructions.json"
-PROGRAM = ROOT / "target" / "release" / "examples" / "cycles"
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+PROGRAM = TARGET / "release" / "examples" / "cycles"
 CLIENTS = {"1 client": 1, "16 clients": 16}
 FEW, MANY = 1_000, 6_000
 
