@@ -1,6 +1,6 @@
 # The long form of scenario 4d: the server is killed N times under eight clients.
 #   make torture N=500            a new seed each time, printed
-#   make torture N=500 SEED=7     the same moments and sections again
+#   make torture N=500 SEED=7     the same sections, and kills after as many of them
 #   make torture DURABILITY=os    without syncs
 
 N ?= 500

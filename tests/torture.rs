@@ -1,22 +1,24 @@
 //! Scenario 4d: the server is killed at random moments under eight clients in closed loops, again
-//! and again; `tests/support/check_journal.py` then decides from the clients' journals and the
-//! data files whether every promise was kept. `make torture N=500` is the long form.
+//! and again, each time after they got some way; `tests/support/check_journal.py` then decides from
+//! the clients' journals and the data files whether every promise was kept. `make torture N=500` is
+//! the long form.
 
 mod common;
 
 use baton::proxy::{Faults, Proxy, Rates, Setup};
 use common::Server;
 use common::disk::SmallDisk;
-use common::driver::compile;
+use common::torture::{Clients, Random, is_kept};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 const CLIENTS: usize = 8;
 /// Long enough that no lease runs out while a server restarts on a busy machine.
 const LEASE: &str = "60s";
+/// About as long as a few requests take, so that a kill meets every part of a section.
+const MOMENT_MS: u64 = 5;
 
 #[test]
 fn scenario_4d_killed_at_any_moment_nothing_acknowledged_is_lost_or_doubled_or_torn() {
@@ -42,7 +44,7 @@ fn scenario_4d_killed_amid_checkpoints_nothing_is_lost_either() {
 fn scenario_4d_killed_behind_a_bad_network_nothing_is_lost_either() {
     let rates = Rates { drop: 0.05, duplicate: 0.1, reorder: 0.1, delay_us: (0, 3_000) };
     let faults = Faults { requests: rates.clone(), replies: rates };
-    torture(Plan { kills: kills().min(50), up_ms: 1_500, faults, ..Plan::new() });
+    torture(Plan { kills: kills().min(50), sections: 20, faults, ..Plan::new() });
 }
 
 /// What the server and its clients have to bear.
@@ -52,8 +54,8 @@ struct Plan<'a> {
     /// How long a long line may be.
     letters: u32,
     faults: Faults,
-    /// How long the server is up at most between two kills.
-    up_ms: u64,
+    /// How many sections are acknowledged at most from a start to the next kill, and a few.
+    sections: u64,
     /// Where the data directory is to be.
     under: PathBuf,
 }
@@ -65,7 +67,7 @@ impl Plan<'_> {
             durability: "sync",
             letters: 5_000,
             faults: Faults::default(),
-            up_ms: 250,
+            sections: 60,
             under: std::env::temp_dir(),
         }
     }
@@ -78,12 +80,11 @@ fn kills() -> u32 {
 }
 
 fn torture(plan: Plan<'_>) {
-    let Plan { kills, durability, letters, faults, up_ms, under } = plan;
+    let Plan { kills, durability, letters, faults, sections, under } = plan;
     let seed = common::seed();
     let mut random = Random(seed);
     // Stays behind, for looking at, when the test fails.
     let dir = tempfile::tempdir().unwrap().keep();
-    println!("journals and traces in {}", dir.display());
     let data_dir = tempfile::tempdir_in(under).unwrap();
     let data = data_dir.path().join("data");
     let level = std::env::var("BATON_TORTURE_TRACE").unwrap_or("info".into());
@@ -94,10 +95,10 @@ fn torture(plan: Plan<'_>) {
     let setup = Setup { faults, seed, ..Setup::default() };
     let is_lossy = setup.faults != Faults::default();
     let proxy = Proxy::start(listen, target, setup).unwrap();
-    let start = |number| Client::start(number, seed, letters, proxy.addr(), &dir);
-    let clients: Vec<Client> = (1..=CLIENTS).map(start).collect();
+    let mut clients = Clients::start(CLIENTS, seed, letters, &proxy.addr().to_string(), &dir);
     for kill in 1..=kills {
-        thread::sleep(random.up_to_ms(up_ms));
+        clients.go_on_for(random.one_to(sections));
+        thread::sleep(random.up_to_ms(MOMENT_MS));
         server.kill();
         // Now and then again while it recovers.
         while random.next().is_multiple_of(4) {
@@ -108,10 +109,10 @@ fn torture(plan: Plan<'_>) {
             println!("{kill} kills");
         }
     }
-    thread::sleep(random.up_to_ms(up_ms));
-    let journals: Vec<PathBuf> = clients.into_iter().map(Client::end).collect();
+    clients.all_go_on();
+    let journals = clients.end();
     let check = |when: &str| {
-        let good = check(&data, &journals, is_lossy);
+        let good = is_kept(&data, &journals, is_lossy);
         if !good {
             eprintln!("{when}: seed {seed}, {kills} kills");
         }
@@ -134,66 +135,4 @@ fn torture(plan: Plan<'_>) {
         panic!("promises were broken: see above and {} ({copied:?})", dir.display());
     }
     std::fs::remove_dir_all(&dir).unwrap();
-}
-
-fn check(data: &Path, journals: &[PathBuf], is_lossy: bool) -> bool {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/check_journal.py");
-    let mut command = Command::new("python3");
-    command.arg(script).args(is_lossy.then_some("--lossy")).arg(data).args(journals);
-    command.status().expect("python3 is needed").success()
-}
-
-/// One client process with its journal.
-struct Client {
-    child: Child,
-    journal: PathBuf,
-}
-
-impl Client {
-    fn start(number: usize, seed: u64, letters: u32, server: SocketAddrV4, dir: &Path) -> Client {
-        let journal = dir.join(format!("c{number}.journal"));
-        let child = common::hermetic(Command::new(compile("torture_client.c")))
-            .arg(server.to_string())
-            .arg(number.to_string())
-            .arg(seed.to_string())
-            .arg(&journal)
-            .arg(letters.to_string())
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Client { child, journal }
-    }
-
-    /// Lets it finish its section, and waits for that.
-    fn end(mut self) -> PathBuf {
-        drop(self.child.stdin.take());
-        let status = common::wait_for_exit(&mut self.child, "a client");
-        assert!(status.success(), "{}: {status}", self.journal.display());
-        std::mem::take(&mut self.journal)
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // Either fails only if the process has been waited for already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn up_to_ms(&mut self, most: u64) -> Duration {
-        Duration::from_micros(self.next() % (most * 1000))
-    }
 }

@@ -1,20 +1,24 @@
 //! Servers of a cluster are killed at random moments, the leader more often than the others, under
-//! clients in closed loops; `tests/support/check_journal.py` then decides from the clients'
-//! journals and each server's data files whether every promise was kept, and all servers must
-//! have the same files. `BATON_TORTURE_KILLS` makes it longer. And how long a client waits for the
-//! next leader is measured.
+//! clients in closed loops, mostly after they got some way; `tests/support/check_journal.py` then
+//! decides from the clients' journals and each server's data files whether every promise was kept,
+//! and all servers must have the same files. `BATON_TORTURE_KILLS` makes it longer. And how long a
+//! client waits for the next leader is measured.
 
 mod common;
 
 use common::cluster::{Cluster, timed};
-use common::driver::{Driver, compile};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use common::driver::Driver;
+use common::torture::{Clients, Random, is_kept};
 use std::thread;
-use std::time::Duration;
 
 const CLIENTS: usize = 4;
+/// How long a long line may be.
+const LETTERS: u32 = 2_000;
 const FLAGS: &[&str] = &["--lease", "60s"];
+/// How many sections are acknowledged at most between two kills, and a few.
+const SECTIONS: u64 = 20;
+/// About as long as a section takes, so that a kill meets every part of one.
+const MOMENT_MS: u64 = 20;
 
 #[test]
 fn killed_in_turn_servers_lose_double_and_tear_nothing_that_was_acknowledged() {
@@ -30,13 +34,12 @@ fn servers_that_are_replaced_one_after_the_other_lose_double_and_tear_nothing() 
     let mut cluster = Cluster::start(3, FLAGS);
     cluster.leader();
     let dir = tempfile::tempdir().unwrap().keep();
-    println!("journals in {}", dir.display());
-    let clients: Vec<_> =
-        (1..=CLIENTS).map(|number| client(number, seed, &cluster.list(), &dir)).collect();
+    let mut clients = Clients::start(CLIENTS, seed, LETTERS, &cluster.list(), &dir);
     // One that clients were told of stays: they find the others by it.
     const STAYS: usize = 2;
     for _ in 0..kills().div_ceil(4).min(6) {
-        thread::sleep(random.up_to_ms(300));
+        clients.go_on_for(random.one_to(SECTIONS));
+        thread::sleep(random.up_to_ms(MOMENT_MS));
         let leader = cluster.leader();
         let lost = if leader == STAYS { cluster.follower() } else { leader };
         cluster.kill(lost);
@@ -49,9 +52,8 @@ fn servers_that_are_replaced_one_after_the_other_lose_double_and_tear_nothing() 
         }
         cluster.baton_ok(&["remove", &(lost + 1).to_string()]);
     }
-    let up: Vec<usize> = (0..cluster.servers.len()).filter(|at| cluster.is_up[*at]).collect();
-    assert_eq!(cluster.roles().len(), up.len());
-    judge(&cluster, &up, clients, seed);
+    assert_eq!(cluster.roles().len(), cluster.up().len());
+    judge(&cluster, clients, seed);
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -71,21 +73,23 @@ fn torture(size: usize, kills: u32) {
     let mut cluster = Cluster::start(size, FLAGS);
     cluster.leader();
     let dir = tempfile::tempdir().unwrap().keep();
-    println!("journals in {}", dir.display());
-    let clients: Vec<_> =
-        (1..=CLIENTS).map(|number| client(number, seed, &cluster.list(), &dir)).collect();
+    let mut clients = Clients::start(CLIENTS, seed, LETTERS, &cluster.list(), &dir);
     for kill in 0..kills {
-        thread::sleep(random.up_to_ms(500));
+        // Now and then while they elect, or one catches up.
+        if kill > 0 && random.next().is_multiple_of(4) {
+            thread::sleep(random.up_to_ms(300));
+        } else {
+            clients.go_on_for(random.one_to(SECTIONS));
+            thread::sleep(random.up_to_ms(MOMENT_MS));
+        }
         let at = match random.next() % 2 {
             0 => cluster.leader(),
-            _ => (random.next() % size as u64) as usize,
+            _ => cluster.up()[random.next() as usize % cluster.up().len()],
         };
-        if cluster.is_up[at] {
-            cluster.kill(at);
-        }
+        cluster.kill(at);
         let down = cluster.is_up.iter().filter(|is_up| !**is_up).count();
         if down * 2 >= size - 1 || kill + 1 == kills {
-            thread::sleep(random.up_to_ms(600));
+            clients.go_on_for(random.one_to(SECTIONS));
             for at in 0..size {
                 if !cluster.is_up[at] {
                     cluster.restart(at);
@@ -93,19 +97,16 @@ fn torture(size: usize, kills: u32) {
             }
         }
     }
-    judge(&cluster, &(0..size).collect::<Vec<_>>(), clients, seed);
+    judge(&cluster, clients, seed);
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
-/// Ends the clients, and decides from what they were promised whether each of these servers has
+/// Ends the clients, and decides from what they were promised whether each server that is up has
 /// kept it.
-fn judge(cluster: &Cluster, up: &[usize], clients: Vec<(Child, PathBuf)>, seed: u64) {
-    let length = |journal: &Path| std::fs::metadata(journal).map_or(0, |found| found.len());
-    for (_, journal) in &clients {
-        let before = length(journal);
-        common::eventually("every client goes on", || length(journal) > before);
-    }
-    let journals: Vec<PathBuf> = clients.into_iter().map(end).collect();
+fn judge(cluster: &Cluster, mut clients: Clients, seed: u64) {
+    clients.all_go_on();
+    let journals = clients.end();
+    let up = cluster.up();
     let files = |at: usize| -> Vec<Vec<u8>> {
         let read = |id| std::fs::read(cluster.data(at).join(format!("file_{id}"))).unwrap();
         (0..100).map(read).collect()
@@ -114,34 +115,9 @@ fn judge(cluster: &Cluster, up: &[usize], clients: Vec<(Child, PathBuf)>, seed: 
         let first = files(up[0]);
         up[1..].iter().all(|at| files(*at) == first)
     });
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/check_journal.py");
-    for &at in up {
-        let mut check = Command::new("python3");
-        let status = check.arg(&script).arg(cluster.data(at)).args(&journals).status();
-        assert!(status.expect("python3 is needed").success(), "server {}: seed {seed}", at + 1);
+    for at in up {
+        assert!(is_kept(&cluster.data(at), &journals, false), "server {}: seed {seed}", at + 1);
     }
-}
-
-fn client(number: usize, seed: u64, servers: &str, dir: &Path) -> (Child, PathBuf) {
-    let journal = dir.join(format!("c{number}.journal"));
-    let child = common::hermetic(Command::new(compile("torture_client.c")))
-        .arg(servers)
-        .arg(number.to_string())
-        .arg(seed.to_string())
-        .arg(&journal)
-        .arg("2000")
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    (child, journal)
-}
-
-/// Lets a client finish its section, and waits for that.
-fn end((mut child, journal): (Child, PathBuf)) -> PathBuf {
-    drop(child.stdin.take());
-    let status = common::wait_for_exit(&mut child, "a client");
-    assert!(status.success(), "{}: {status}", journal.display());
-    journal
 }
 
 /// From the leader's SIGKILL to the end of the section that a client is in the middle of.
@@ -190,21 +166,4 @@ fn a_leader_that_is_stopped_hands_over_first() {
     }
     println!("planned stop: a release took {pauses:?} ms");
     assert!(cluster.traces().contains("handing the lead over"));
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn up_to_ms(&mut self, most: u64) -> Duration {
-        Duration::from_micros(self.next() % (most * 1000))
-    }
 }

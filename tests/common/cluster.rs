@@ -70,6 +70,11 @@ impl Cluster {
         (0..self.servers.len()).find(|at| self.is_up[*at] && *at != leader).unwrap()
     }
 
+    /// The servers that are up.
+    pub fn up(&self) -> Vec<usize> {
+        (0..self.servers.len()).filter(|at| self.is_up[*at]).collect()
+    }
+
     pub fn kill(&mut self, at: usize) {
         self.servers[at].kill();
         self.is_up[at] = false;

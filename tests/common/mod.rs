@@ -11,6 +11,7 @@ pub mod driver;
 pub mod lock;
 pub mod rubbish;
 pub mod stage;
+pub mod torture;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -2,6 +2,7 @@
 commands run under the lock; then looks whether two commands ever ran at once.
 
 Arguments: the program baton, the server's address, seconds, a seed. Works in the current directory.
+Goes on beyond the seconds until enough was done to whoever had a command running under the lock.
 Each command writes its fencing token over and over, deaf to SIGTERM: tokens may only rise.
 """
 
@@ -19,6 +20,10 @@ BATON, SERVER, SECONDS, SEED = sys.argv[1], sys.argv[2], float(sys.argv[3]), int
 CLIENTS = 4
 # What a killed client leaves behind ends sooner than this, in seconds.
 PATIENCE_S = 20
+# How often, at least, one that has a command running is killed, and stopped or cut off; and after
+# how many seconds that has failed.
+STRUCK_MIN = 3
+LIMIT_S = 120
 MARK = "trap '' TERM; while :; do echo $BATON_LOCK_TOKEN; done >> marks"
 COMMANDS = [
     MARK,
@@ -63,7 +68,6 @@ class Client:
             self.codes[code] = self.codes.get(code, 0) + 1
             self.runs += 1
 
-
     def guards(self) -> list[int]:
         """The guard, if there is one; anything else that the front has is the command's."""
         pid = self.front.pid if self.front is not None else 0
@@ -84,12 +88,15 @@ def send(pid: int, what: signal.Signals) -> None:
         pass
 
 
-def storm(clients: list[Client], chance: random.Random) -> dict[str, int]:
-    """Does something bad every few milliseconds. Counts what."""
+def storm(clients: list[Client], chance: random.Random) -> tuple[dict[str, int], bool]:
+    """Does something bad every few milliseconds. Counts what, and says whether it was enough."""
     done: dict[str, int] = {}
+    struck = {signal.SIGKILL: 0, signal.SIGSTOP: 0}
     to_continue: list[tuple[float, int]] = []
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    begun = time.monotonic()
+    while (passed_s := time.monotonic() - begun) < SECONDS or min(struck.values()) < STRUCK_MIN:
+        if passed_s > SECONDS + LIMIT_S:
+            break
         time.sleep(chance.expovariate(1 / 0.2))
         for due, pid in [entry for entry in to_continue if entry[0] < time.monotonic()]:
             to_continue.remove((due, pid))
@@ -113,9 +120,10 @@ def storm(clients: list[Client], chance: random.Random) -> dict[str, int]:
                 pause_s = chance.choice([0.05, 0.3, 1.5, 3])
                 to_continue.append((time.monotonic() + pause_s, pid))
         done[f"{how.name} {who}"] = done.get(f"{how.name} {who}", 0) + 1
+        struck[how] += client in holders and bool(pids)
     for _, pid in to_continue:
         send(pid, signal.SIGCONT)
-    return done
+    return done, min(struck.values()) >= STRUCK_MIN
 
 
 def comm(pid: int) -> str:
@@ -142,7 +150,7 @@ def main() -> int:
     clients = [Client(number) for number in range(CLIENTS)]
     for client in clients:
         client.thread.start()
-    done = storm(clients, random.Random(SEED))
+    done, is_enough = storm(clients, random.Random(SEED))
     is_over.set()
     for client in clients:
         # Whoever runs for ever is ended as a person would.
@@ -167,11 +175,13 @@ def main() -> int:
             codes[code] = codes.get(code, 0) + count
     print(f"seed {SEED}: {len(set(tokens))} commands under the lock, {sum(codes.values())} runs")
     print(f"endings {dict(sorted(codes.items()))}; done {dict(sorted(done.items()))}")
+    if not is_enough:
+        print(f"hardly anything was done to whoever had a command running, in {LIMIT_S} s more")
     if left:
         print(f"{len(left)} processes of commands are left")
     for n in wrong[:20]:
         print(f"line {n}: token {tokens[n]} after {tokens[n - 1]}")
-    return 1 if wrong or left or len(set(tokens)) < 3 else 0
+    return 1 if wrong or left or not is_enough or len(set(tokens)) < 3 else 0
 
 
 is_over = threading.Event()
