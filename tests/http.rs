@@ -29,10 +29,15 @@ fn start(flags: &[&str]) -> Endpoint {
 }
 
 fn start_over(data: &Path, flags: &[&str]) -> Endpoint {
+    start_in(data, flags, &[])
+}
+
+/// The same, with these environment variables.
+fn start_in(data: &Path, flags: &[&str], env: &[(String, String)]) -> Endpoint {
     let dir = TempDir::new().unwrap();
     let traces = dir.path().join("traces");
     let flags: Vec<&str> = flags.iter().chain(&["--http", "127.0.0.1:0"]).copied().collect();
-    let server = Server::start_traced(data, &flags, &traces);
+    let server = Server::start_traced_with_env(data, &flags, &traces, env);
     let text = std::fs::read_to_string(&traces).unwrap();
     let addr = text.split("http addr=").nth(1).unwrap().split_whitespace().next().unwrap();
     Endpoint { server, addr: addr.to_owned(), _traces: dir, _data: None }
@@ -351,4 +356,44 @@ fn promtool_finds_nothing_wrong() {
     eventually("it leads", || member.metric("baton_cluster_leading") == 1.0);
     promtool(&["check", "metrics"], &endpoint.body("/metrics"));
     promtool(&["check", "metrics"], &member.body("/metrics"));
+}
+
+#[test]
+fn the_history_is_shown_while_the_disk_is_slow() {
+    if !has_tool("cc") {
+        return;
+    }
+    let slow = TempDir::new().unwrap();
+    let (source, library) = (slow.path().join("slow.c"), slow.path().join("slow.so"));
+    let text = "#include <unistd.h>\n#include <sys/syscall.h>\n\
+        int fdatasync(int fd) { usleep(150000); return syscall(SYS_fdatasync, fd); }\n";
+    std::fs::write(&source, text).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]);
+    assert!(compiler.status().unwrap().success());
+    let preload = ("LD_PRELOAD".to_owned(), library.to_str().unwrap().to_owned());
+    let data = slow.path().join("data");
+    let endpoint = start_in(&data, &[], &[preload]);
+    let addr = endpoint.server.addr().to_string();
+    let newest = || {
+        let reply = endpoint.ask("/api/history?last=5");
+        let body = reply.split_once("\r\n\r\n").unwrap().1;
+        let document: serde_json::Value = serde_json::from_str(body).ok()?;
+        let records = document["records"].as_array().unwrap();
+        assert_eq!(records.last().unwrap()["number"], document["newest"]);
+        document["newest"].as_u64()
+    };
+    std::thread::scope(|scope| {
+        // There is always something that is not stable yet.
+        let workers: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| (0..15).for_each(|_| section(&addr, "x")))).collect();
+        let mut seen = Vec::new();
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            seen.push(newest());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let told: Vec<u64> = seen.iter().flatten().copied().collect();
+        assert!(told.is_sorted(), "{seen:?}");
+        assert!(told.len() * 2 > seen.len() && told.first() < told.last(), "{seen:?}");
+    });
 }

@@ -7,6 +7,7 @@ mod upkeep;
 
 pub use admin::{Health, Snapshot};
 
+use admin::Shown;
 use alarm::Alarm;
 
 use super::backup::Backups;
@@ -62,6 +63,7 @@ pub struct Server {
     disk_floor: AtomicU64,
     room_seen_ms: AtomicU64,
     shortage_told_ms: AtomicU64,
+    shown: Mutex<Shown>,
     /// By the numbers of [`wire::Malformed`].
     malformed: [AtomicU64; wire::Malformed::ALL.len()],
     /// Replies that the kernel did not take.
@@ -141,6 +143,7 @@ impl Server {
             disk_floor: AtomicU64::new(core.limits().disk_floor),
             room_seen_ms: AtomicU64::new(0),
             shortage_told_ms: AtomicU64::new(0),
+            shown: Mutex::default(),
             malformed: Default::default(),
             unsent: AtomicU64::new(0),
             backups: Backups::default(),

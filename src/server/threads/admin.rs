@@ -54,6 +54,22 @@ pub enum Health {
     Stopping,
 }
 
+/// The newest record at some moment, and the log's end and epoch then.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    newest: u64,
+    index: LogIndex,
+    epoch: u64,
+}
+
+/// What is remembered of looks at the history.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    stable: Option<Seen>,
+    /// Stable as soon as the log is up to there.
+    later: Option<Seen>,
+}
+
 /// A part of the history.
 pub struct Records {
     pub oldest: u64,
@@ -127,27 +143,49 @@ impl Server {
         (view, waiting)
     }
 
-    /// Records from this number on, or the last ones. None while they are not stable: what was
-    /// shown, no crash may take back.
+    /// Records from this number on, or the last ones, as far as they are stable: what was shown, no
+    /// crash may take back. None while it is not known of any.
     pub fn records(self: &Arc<Self>, from: Option<u64>, most: usize) -> Option<Records> {
         let look = |from| {
             let core = self.core.lock();
-            (core.history_view(from, PART), core.engine().last())
+            (core.history_view(from, PART), core.engine().last(), core.machine().epoch())
         };
-        let ((page, _), _) = look(u64::MAX);
-        let (oldest, newest) = (page.oldest, page.newest);
+        let ((page, _), index, epoch) = look(u64::MAX);
+        // What is recorded while this looks is for the next time.
+        let newest = self.stable_record(Seen { newest: page.newest, index, epoch })?;
         let last = (newest + 1).saturating_sub(most as u64);
-        let mut next = from.unwrap_or(last).max(oldest).max(1);
-        let (mut records, mut index) = (Vec::new(), LogIndex(0));
+        let mut next = from.unwrap_or(last).max(page.oldest).max(1);
+        let mut records = Vec::new();
         while next <= newest && records.len() < most {
-            let ((page, after), at) = look(next);
-            // What is recorded while this looks is for the next time.
-            let known = page.records.into_iter().filter(|record| record.number <= newest);
-            records.extend(known);
-            (next, index) = (after, at);
+            let ((page, after), _, now) = look(next);
+            if now != epoch {
+                return None;
+            }
+            records.extend(page.records.into_iter().filter(|record| record.number <= newest));
+            next = after;
         }
         records.truncate(most);
-        self.is_stable(index).then_some(Records { oldest, newest, records })
+        Some(Records { oldest: page.oldest, newest, records })
+    }
+
+    /// The newest record that is known to be stable. While sections end on a slow disk that is never
+    /// the newest there is, but one that was seen earlier.
+    fn stable_record(self: &Arc<Self>, now: Seen) -> Option<u64> {
+        let is_stable = self.is_stable(now.index);
+        let published = self.core.lock().engine().marks().published;
+        let mut shown = lock(&self.shown);
+        // Another leader may have other records under these numbers.
+        shown.stable = shown.stable.filter(|one| one.epoch == now.epoch);
+        shown.later = shown.later.filter(|one| one.epoch == now.epoch);
+        if is_stable {
+            *shown = Shown { stable: Some(now), later: None };
+        } else {
+            if shown.later.is_some_and(|one| one.index <= published) {
+                shown.stable = shown.later.take();
+            }
+            shown.later.get_or_insert(now);
+        }
+        shown.stable.map(|one| one.newest)
     }
 
     /// Waits a little until the log is stable up to there. Others see to it as long as sections
