@@ -3,9 +3,12 @@ import { clean, clientName, duration, short } from "./text.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const TONES = 8;
+const TONED = 200;
 const LANES = 10;
 const LANE = 24;
 const LABEL = 170;
+
+let given = 0;
 
 function shape(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
@@ -105,10 +108,14 @@ function axis(x, from, until, width, height) {
   return parts;
 }
 
-/** One tone a client for as long as the page is open, the next one free for each new client. */
+/** One tone a client for as long as it is seen, the next one for each new client. A page may stay open
+ *  for months: who was drawn longest ago is forgotten. */
 function toneOf(tones, key) {
-  if (!tones.has(key)) tones.set(key, tones.size % TONES);
-  return tones.get(key);
+  const tone = tones.get(key) ?? given++ % TONES;
+  tones.delete(key);
+  tones.set(key, tone);
+  if (tones.size > TONED) tones.delete(tones.keys().next().value);
+  return tone;
 }
 
 function title(grant) {
