@@ -217,7 +217,10 @@ impl ServerConfig {
                 DeValue::String(text) => text.clone().into_owned(),
                 DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
                 other => {
-                    let message = format!("{name}: expected a text, found {}", other.type_str());
+                    let message = format!(
+                        "{name}: expected a text or a decimal number, found {}",
+                        other.type_str()
+                    );
                     note(value.span().start, message);
                     continue;
                 }

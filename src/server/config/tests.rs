@@ -58,7 +58,10 @@ fn file_errors_name_line_key_and_remedy() {
         file_error("files = 7\nlease = \"1ms\""),
         "line 2: lease = 1ms: out of range: 20ms to 1d"
     );
-    assert_eq!(file_error("data = [1]"), "line 1: data: expected a text, found array");
+    assert_eq!(
+        file_error("data = [1]"),
+        "line 1: data: expected a text or a decimal number, found array"
+    );
     // All at once, the first line first.
     assert_eq!(
         file_error("lease = 5\nleese = 1"),
