@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -281,24 +282,38 @@ fn report(args: &BenchArgs, all: &[Measured], elapsed: Duration) -> anyhow::Resu
             "least_of_mean": fairness, "latency_us": latency,
             "percentiles_us": percentiles(&sum.total),
         });
-        println!("{document}");
+        writeln!(io::stdout(), "{document}")?;
         return Ok(());
     }
-    println!("{} in {:.2} s: {rate:.0}/s", sum.count, elapsed.as_secs_f64());
+    writeln!(io::stdout(), "{} in {:.2} s: {rate:.0}/s", sum.count, elapsed.as_secs_f64())?;
     if args.clients > 1 {
-        println!("the client with the fewest has {:.0} % of the mean", 100.0 * fairness);
+        writeln!(
+            io::stdout(),
+            "the client with the fewest has {:.0} % of the mean",
+            100.0 * fairness
+        )?;
     }
-    println!("{:>10} {:>9} {:>9} {:>9} {:>9} {:>9}", "µs", "p50", "p90", "p99", "p99.9", "max");
+    writeln!(
+        io::stdout(),
+        "{:>10} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "µs",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "max"
+    )?;
     for (name, histogram) in rows {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
-        println!(
+        writeln!(
+            io::stdout(),
             "{name:>10} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
             at(0.5),
             at(0.9),
             at(0.99),
             at(0.999),
             histogram.max() as f64 / 1e3
-        );
+        )?;
     }
     Ok(())
 }

@@ -206,12 +206,13 @@ impl Reader<'_> {
         }
         if !self.args.show.json {
             let first = chain.first.unwrap_or(0);
-            println!("Intact: {} records, from number {first} on.", chain.records);
+            writeln!(io::stdout(), "Intact: {} records, from number {first} on.", chain.records)?;
             if let Some(head) = head {
-                println!("Head: {head}");
-                println!(
+                writeln!(io::stdout(), "Head: {head}")?;
+                writeln!(
+                    io::stdout(),
                     "Kept elsewhere, it shows later whether all of this was rewritten: --head."
-                );
+                )?;
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use crate::limits::REASON_TEXT_MAX;
 use crate::protocol::Reason;
 use crate::types::FencingToken;
 use serde_json::json;
+use std::io::{self, Write};
 
 /// Take the lock away from its holder and discard what it has staged
 ///
@@ -64,13 +65,14 @@ pub fn run(args: RevokeArgs) -> anyhow::Result<()> {
         }));
     }
     match holder {
-        Some(holder) => println!(
+        Some(holder) => writeln!(
+            io::stdout(),
             "Took the lock from {}, token {}; {} discarded.",
             full_name(&holder.client),
             holder.token,
             size(holder.staged_bytes)
-        ),
-        None => println!("Took the lock away, token {}.", args.token),
+        )?,
+        None => writeln!(io::stdout(), "Took the lock away, token {}.", args.token)?,
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::client::Connection;
 use crate::json::{self, View};
 use crate::protocol::inspect::HolderView;
 use crate::types::Ticket;
+use std::io::{self, Write};
 
 /// Show who holds the lock and who waits for it
 #[derive(clap::Args, Clone, Debug)]
@@ -29,7 +30,7 @@ pub fn run(args: WhoArgs) -> anyhow::Result<()> {
 /// Shows it to a person.
 pub fn print(view: &View) -> anyhow::Result<()> {
     let Some(holder) = &view.holder else {
-        println!("The lock is free.");
+        writeln!(io::stdout(), "The lock is free.")?;
         return Ok(());
     };
     let mut table =
@@ -46,10 +47,10 @@ pub fn print(view: &View) -> anyhow::Result<()> {
     ]);
     table.print()?;
     if view.waiters.is_empty() {
-        println!("Nobody waits.");
+        writeln!(io::stdout(), "Nobody waits.")?;
         return Ok(());
     }
-    println!();
+    writeln!(io::stdout())?;
     let mut table = Table::new(&[">POSITION", "WAITER", "PROGRAM", "USER", ">WAITS", "HEARD"]);
     for (position, waiter) in (1..).zip(&view.waiters) {
         table.row(vec![

@@ -9,6 +9,7 @@ use crate::protocol::Reform;
 use crate::server::cluster::settings::{check_addr, node};
 use crate::units::parse_duration_ms;
 use clap::Subcommand;
+use std::io::{self, Write};
 use std::time::Duration;
 use view::View;
 
@@ -82,7 +83,7 @@ pub fn run(args: ClusterArgs) -> anyhow::Result<()> {
     if change.show.json {
         return print_json(&view.json());
     }
-    println!("{}", change::done(&reform));
+    writeln!(io::stdout(), "{}", change::done(&reform))?;
     Ok(())
 }
 

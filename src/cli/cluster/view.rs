@@ -4,6 +4,7 @@ use crate::cli::show::{Table, ago};
 use crate::client::survey::Answer;
 use crate::protocol::inspect::{ClusterView, MemberView};
 use serde_json::{Value, json};
+use std::io::{self, Write};
 
 /// What the servers that answered have said.
 pub struct View {
@@ -100,14 +101,19 @@ impl View {
 
     pub fn print(&self) -> anyhow::Result<()> {
         let ClusterView { cluster, server, term, committed, .. } = self.best;
-        println!("cluster {cluster:016x}, term {term}, entry {committed} committed");
+        writeln!(io::stdout(), "cluster {cluster:016x}, term {term}, entry {committed} committed")?;
         match (self.best.leader, self.is_of_leader()) {
             (_, true) => {}
-            (0, _) => println!("no leader is known; as server {server} sees it:"),
-            (leader, _) => println!("server {leader} leads; as server {server} sees it:"),
+            (0, _) => writeln!(io::stdout(), "no leader is known; as server {server} sees it:")?,
+            (leader, _) => {
+                writeln!(io::stdout(), "server {leader} leads; as server {server} sees it:")?
+            }
         }
         for waiting in &self.best.waiting {
-            println!("server {waiting} waits to be let in: baton cluster add {waiting}=HOST:PORT");
+            writeln!(
+                io::stdout(),
+                "server {waiting} waits to be let in: baton cluster add {waiting}=HOST:PORT"
+            )?;
         }
         let number = |number: Option<u64>| number.map_or("?".into(), |number| number.to_string());
         let mut table = Table::new(&[
