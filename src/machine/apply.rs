@@ -206,7 +206,7 @@ impl Machine {
             self.give_back(RecordKind::Expired);
             self.pass_on(turn.skip, effects);
         }
-        if self.lock.holder.is_some() {
+        if self.lock.holder.is_some() || try_only && mutant::is("try_refused") {
             if try_only && !mutant::is("try_waits") {
                 return Answer::Refused(Status::WouldBlock, Reason::None);
             }

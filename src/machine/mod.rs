@@ -254,7 +254,9 @@ impl Machine {
                     }
                     Ok(holder)
                         if holder.section.bytes_with(&piece) > section_limit
-                            && !mutant::is("limit_ignored") =>
+                            && !mutant::is("limit_ignored")
+                            || mutant::is("limit_half")
+                                && holder.section.bytes_with(&piece) > section_limit / 2 =>
                     {
                         Admission::Refuse(Status::TooLarge, Reason::None)
                     }

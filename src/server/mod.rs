@@ -27,7 +27,7 @@ pub use config::ServerConfig;
 pub use restore::RestoreError;
 pub use service::Operator;
 pub use store::member::MemberError;
-pub use store::{OpenError, PRIVATE_DIR, Store};
+pub use store::{Due, OpenError, PRIVATE_DIR, Store};
 
 use self::cluster::Peers;
 use self::cluster::join::Joiner;

@@ -79,6 +79,8 @@ pub struct Store<D: Disk = RealDisk> {
     is_checkpointing: AtomicBool,
     /// As of the last write or checkpoint: whoever asks must not wait for a write.
     pub(super) log_bytes: AtomicU64,
+    /// The last entry in closed segments of the log.
+    pub(super) sealed: AtomicU64,
     /// How long syncs of the log took.
     syncs: SharedHistogram,
     last_sync_us: AtomicU64,
@@ -178,6 +180,7 @@ impl<D: Disk> Store<D> {
             checkpointed: AtomicU64::new(after.0),
             is_checkpointing: AtomicBool::new(false),
             log_bytes: AtomicU64::new(writer.bytes()),
+            sealed: AtomicU64::new(writer.sealed_through().0),
             syncs: SharedHistogram::default(),
             last_sync_us: AtomicU64::new(0),
             disk,
@@ -193,6 +196,7 @@ impl<D: Disk> Store<D> {
         let mut writer = lock(&self.writer);
         let ending = ending_of("write the log", writer.write(batch, self.synced()));
         self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
+        self.sealed.store(writer.sealed_through().0, Ordering::Relaxed);
         if mutant::is("mark_ahead") {
             self.log.note_synced(writer.last());
         }
@@ -293,20 +297,28 @@ impl<D: Disk> Store<D> {
         self.disk.room(&self.private).unwrap_or(u64::MAX)
     }
 
+    /// Whether a segment of the log is closed that no checkpoint covers.
+    pub fn has_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Relaxed) > self.checkpointed.load(Ordering::Relaxed)
+    }
+
     /// Whether a checkpoint should be made now; if so, the caller makes it and then says that it
     /// has ended. One at a time.
-    pub fn begin_checkpoint(&self, published: LogIndex, is_low: bool) -> Option<()> {
+    pub fn begin_checkpoint(&self, published: LogIndex, is_low: bool) -> Due {
         let done = self.checkpointed.load(Ordering::Relaxed);
-        let mut writer = self.writer.try_lock().ok()?;
-        if is_low && writer.bytes() >= LOW_ROOM_LOG && writer.sealed_through().0 <= done {
-            // The log itself may be what fills the disk.
-            writer.roll().ok()?;
+        let Ok(mut writer) = self.writer.try_lock() else { return Due::Not };
+        // The log itself may be what fills the disk.
+        let is_to_end = is_low && writer.bytes() >= LOW_ROOM_LOG;
+        if is_to_end && writer.sealed_through().0 <= done && writer.roll().is_err() {
+            return Due::Not;
         }
-        let through = writer.sealed_through();
-        if through.0 <= done || through > published {
-            return None;
+        match writer.sealed_through() {
+            through if through.0 <= done => Due::Not,
+            through if through > published && mutant::is("log_waits_for_release") => Due::Not,
+            through if through > published => Due::OncePublished,
+            _ if self.begin_reading_log() => Due::Now,
+            _ => Due::Not,
         }
-        self.begin_reading_log().then_some(())
     }
 
     /// Whether the log may be read from the checkpoint on: then no checkpoint replaces either until
@@ -322,6 +334,16 @@ impl<D: Disk> Store<D> {
     fn synced(&self) -> LogIndex {
         LogIndex(self.synced.load(Ordering::Relaxed))
     }
+}
+
+/// Whether a checkpoint should be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    Not,
+    /// What the log has is to be stable and published first. Nobody may wait for that: a section
+    /// that is given up publishes nothing.
+    OncePublished,
+    Now,
 }
 
 /// How many data files there are. They are made before the log says so, and a checkpoint may be

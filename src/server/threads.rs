@@ -358,6 +358,9 @@ impl Server {
                 Job::Write(mut batch) => {
                     let ending = self.store.write(&mut batch);
                     self.look_at_room_if_due();
+                    if self.store.has_sealed() {
+                        self.checkpoint_if_due();
+                    }
                     self.with_core(scratch, |core, now, actions| {
                         core.handle_written(batch, ending, now, actions);
                     })

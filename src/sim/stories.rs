@@ -60,6 +60,7 @@ pub const TALES: &[Tale] = &[
     tale("told-late", "a loss is told, however other calls have failed meanwhile", told_late),
     tale("refused-copy", "a late copy of a refused call is done after a restart", refused_copy),
     tale("close-refused", "a close that was refused for want of room", close_refused),
+    tale("given-up", "the log stays short though nobody releases anything", given_up),
     tale("slow-start", "a start takes long: nobody who waits is passed over", slow_start),
     cluster("replica-fast", 3, "a follower is killed and back at once", replica_fast),
     cluster("replica-slow", 3, "a follower is away for two sections", replica_slow),

@@ -144,6 +144,9 @@ impl Core {
                 break;
             }
             page.waiters.push(view);
+            if mutant::is("waiters_backwards") {
+                page.waiters.reverse();
+            }
         }
         (page, next)
     }

@@ -149,6 +149,7 @@ impl<D: Disk> Store<D> {
             syncs: SharedHistogram::default(),
             last_sync_us: AtomicU64::new(0),
             log_bytes: AtomicU64::new(found.writer.bytes()),
+            sealed: AtomicU64::new(found.writer.sealed_through().0),
             disk,
             private,
             data,

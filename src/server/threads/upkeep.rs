@@ -3,6 +3,7 @@
 
 use super::Server;
 use crate::engine::solo::Flush;
+use crate::server::store::Due;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -74,8 +75,10 @@ impl Server {
         }
         let published = self.core.lock().engine().marks().published;
         let is_low = self.room_low.load(Ordering::Relaxed);
-        if self.store.begin_checkpoint(published, is_low).is_none() {
-            return;
+        match self.store.begin_checkpoint(published, is_low) {
+            Due::Not => return,
+            Due::OncePublished => return self.core.lock().settle(),
+            Due::Now => {}
         }
         if let Err(error) = self.spawn("checkpoint", Self::checkpoint) {
             self.store.end_checkpoint();

@@ -320,6 +320,7 @@ impl Client {
             was_full: !context.full.is_empty(),
             crowded: context.crowded,
             data_limit: context.plan.limits.data,
+            section_limit: context.plan.section_limit,
             is_unanswered: self.exchange.as_ref().is_some_and(Exchange::is_busy),
             is_calm: context.plan.is_calm(),
             token: self.token(),

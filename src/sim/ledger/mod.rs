@@ -250,6 +250,13 @@ impl Ledger {
         self.total() + appends.map(|append| append.len as u64).sum::<u64>()
     }
 
+    /// How many bytes a section may have staged.
+    pub fn staged_at_most(&self, token: u64) -> u64 {
+        let appends = self.sections.get(&token).map_or(&[][..], |section| &section.appends);
+        let may_be_staged = appends.iter().filter(|append| append.told != Told::NotDone);
+        may_be_staged.map(|append| append.len as u64).sum()
+    }
+
     fn note_lock(&mut self, client: usize, what: What, invoked: u64, completed: u64) {
         self.lock.push(Operation { client, invoked, completed, what });
     }

@@ -48,10 +48,19 @@ impl Ledger {
 
     /// Whether the lock was held under this token at some time since then, in anybody's view.
     pub fn was_holder(&self, token: u64, since: u64) -> bool {
+        self.was_so(since, |held| held == token)
+    }
+
+    /// Whether anybody held the lock at some time since then, in anybody's view.
+    pub fn was_held(&self, since: u64) -> bool {
+        self.was_so(since, |held| held > 0)
+    }
+
+    fn was_so(&self, since: u64, is_so: impl Fn(u64) -> bool) -> bool {
         self.operators.holders.values().any(|holders| {
             let is_later = |at: usize| holders.get(at).is_none_or(|(until, _)| *until >= since);
             let mut late = (0..holders.len()).rev().take_while(|at| is_later(at + 1));
-            late.any(|at| holders[at].1 == token)
+            late.any(|at| is_so(holders[at].1))
         })
     }
 

@@ -202,8 +202,9 @@ impl Program {
         circumstances: Circumstances,
         invoked: u64,
     ) -> Verdict {
-        let Circumstances { may_be_lost, was_full, is_calm, crowded, data_limit, .. } =
+        let Circumstances { may_be_lost, was_full, is_calm, is_unanswered, crowded, .. } =
             circumstances;
+        let Circumstances { data_limit, section_limit, .. } = circumstances;
         // The call may go on with what an earlier one asked for.
         let since = self.pending_since.unwrap_or(invoked);
         let was_lately = |at: Option<u64>| at.is_some_and(|at| at >= since);
@@ -223,8 +224,14 @@ impl Program {
             }
             (_, Ok(_)) => true,
             (Ask::Append { file: None, .. }, Err(Error::FileNotFound)) => true,
-            (Ask::Acquire(patience), Err(Error::WouldBlock)) => *patience != Patience::Forever,
-            (Ask::Append { .. }, Err(Error::TooLarge)) => true,
+            (Ask::Acquire(patience), Err(Error::WouldBlock)) => match patience {
+                Patience::Forever => false,
+                Patience::Try => is_unanswered || ledger.was_held(since),
+                Patience::Until(_) => true,
+            },
+            (Ask::Append { .. }, Err(Error::TooLarge)) => {
+                matches!(self.lock, Lock::Held(token) if ledger.staged_at_most(token) > section_limit)
+            }
             (
                 Ask::Connect | Ask::Read { .. } | Ask::Inspect { .. } | Ask::Revoke { .. },
                 Err(Error::NotHolder | Error::LeaseExpired),

@@ -53,6 +53,8 @@ pub struct Circumstances {
     pub crowded: Crowded,
     /// The most bytes that the data files may have together.
     pub data_limit: u64,
+    /// The most bytes that a section may have.
+    pub section_limit: u64,
     /// Nothing at all goes wrong in this run.
     pub is_calm: bool,
     /// The token that the library goes on to believe in.

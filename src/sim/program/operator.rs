@@ -39,6 +39,13 @@ impl Program {
                 if !ledger.was_holder(token, invoked) {
                     return Err(format!("{} is shown the holder {token}", self.client));
                 }
+                let is_in_order = page.waiters.is_sorted_by(|one, next| one.ticket < next.ticket);
+                if !is_in_order || page.waiting < page.waiters.len() as u64 {
+                    return Err(format!(
+                        "{} is shown {} waiters, and these: {:?}",
+                        self.client, page.waiting, page.waiters
+                    ));
+                }
             }
             (Ask::Inspect { from, .. }, Ok(Answer::Page { .. })) => {
                 let page: HistoryPage = postcard::from_bytes(data).map_err(|e| e.to_string())?;

@@ -6,7 +6,7 @@ use crate::disk::mem::MemDisk;
 use crate::engine::State;
 use crate::engine::solo::{Ending, Job};
 use crate::server::core::{Action, Core, Now};
-use crate::server::{Checkpointing, Store};
+use crate::server::{Checkpointing, Due, Store};
 use crate::sim::context::{Context, Event};
 use crate::sim::ledger::Ledger;
 use crate::sim::observe::Cause;
@@ -74,8 +74,13 @@ impl Server {
             }
             _ => {}
         }
-        if !is_flush && context.now >= process.room_seen + ROOM_EVERY_US {
+        let is_to_look = !is_flush && context.now >= process.room_seen + ROOM_EVERY_US;
+        let has_sealed = !is_flush && process.is_up && process.store.has_sealed();
+        if is_to_look {
             self.look_at_room(context);
+        }
+        if has_sealed {
+            self.checkpoint_if_due(context);
         }
         let step = self.work(context, Cause::Other, |core, now, actions| {
             finish(core, job, ending, now, actions);
@@ -155,7 +160,7 @@ impl Server {
             }
             self.disk.set_fault(None);
         }
-        match result {
+        match &result {
             Ok(true) => {
                 process.checkpointing = Some(checkpointing);
                 let longest = if context.random.chance(0.2) { 50_000 } else { 2_000 };
@@ -169,7 +174,11 @@ impl Server {
             Err(error) if !error.is_full() => process.core.fail(),
             Ok(false) | Err(_) => {}
         }
+        let is_made = result.is_ok();
         process.store.end_checkpoint();
+        if is_made {
+            self.check_log_is_cut()?;
+        }
         vouch::check(&self.disk, Path::new(DIR), |state| {
             postcard::from_bytes::<State>(state).map(|state| state.files)
         })?;
@@ -177,11 +186,15 @@ impl Server {
     }
 
     fn checkpoint_if_due(&mut self, context: &mut Context) {
-        let Some(process) = &self.process else { return };
+        let Some(process) = &mut self.process else { return };
         let published = process.core.engine().marks().published;
-        if process.store.begin_checkpoint(published, process.room_is_low).is_some() {
-            let at = context.now + context.random.between(0, 20_000);
-            context.at(at, Event::Checkpoint { life: self.life });
+        match process.store.begin_checkpoint(published, process.room_is_low) {
+            Due::Not => {}
+            Due::OncePublished => process.core.settle(),
+            Due::Now => {
+                let at = context.now + context.random.between(0, 20_000);
+                context.at(at, Event::Checkpoint { life: self.life });
+            }
         }
     }
 

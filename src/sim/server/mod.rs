@@ -10,6 +10,7 @@ use super::ledger::Ledger;
 use super::observe::{Cause, Handover, Observer};
 use super::replica::Replica;
 use super::story::What;
+use crate::disk::Disk;
 use crate::disk::mem::{Fault, MemDisk};
 use crate::machine::Machine;
 use crate::server::core::{Core, Now, Settings};
@@ -327,6 +328,41 @@ impl Server {
         }
     }
 
+    /// A checkpoint was made: no segment of the log is left all of whose entries it covers. The last
+    /// one may be there without having been begun, if there was no room.
+    fn check_log_is_cut(&self) -> Result<(), String> {
+        let (through, begins) = self.log_and_checkpoint()?;
+        match begins.get(1..begins.len() - 1) {
+            Some([second, ..]) if *second <= through + 1 => {
+                Err(format!("a checkpoint covers entry {through}, segments begin at {begins:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All of the log is in the checkpoint but its end.
+    pub fn check_log_is_short(&self) -> Result<(), String> {
+        let (through, begins) = self.log_and_checkpoint()?;
+        let later = begins.iter().filter(|first| **first > through + 1).count();
+        if later > SEGMENTS_LATER {
+            return Err(format!(
+                "the checkpoint covers entry {through}, segments begin at {begins:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What the checkpoint covers, and with which entries the segments of the log begin.
+    fn log_and_checkpoint(&self) -> Result<(u64, Vec<u64>), String> {
+        let dir = Path::new(DIR).join(PRIVATE_DIR);
+        let disk = self.disk.after_worst_power_loss();
+        let checkpoint = wal::read_checkpoint(&disk, &dir).map_err(|error| error.to_string())?;
+        let names = self.disk.list(&dir).map_err(|error| error.to_string())?;
+        let first = |name: &String| name.strip_prefix("wal-")?.strip_suffix(".log")?.parse().ok();
+        let begins = names.iter().filter_map(first).collect();
+        Ok((checkpoint.map_or(0, |checkpoint| checkpoint.index.0), begins))
+    }
+
     /// Right after a start the files have what the log publishes, no more and no less.
     fn check_sizes(&self) -> Result<(), String> {
         let Some(process) = &self.process else { return Ok(()) };
@@ -357,3 +393,5 @@ const EPOCH_MS: i64 = 1_700_000_000_000;
 /// How many starts crash on their way, within how many steps of the disk.
 const START_CRASHES: f64 = 0.2;
 const START_STEPS: u64 = 15;
+/// So many segments of the log may begin behind the checkpoint when nothing goes on.
+const SEGMENTS_LATER: usize = 1;

@@ -361,6 +361,19 @@ fn fill(stage: &mut Stage) -> Verdict {
     stage.pass_ms(20)
 }
 
+pub fn given_up(stage: &mut Stage) -> Verdict {
+    stage.world.context.plan.segment_max = 2_000;
+    connect(stage)?;
+    for _ in 0..60 {
+        stage.call(0, Acquire, Well)?;
+        append(stage, 0, "A")?;
+        stage.call(0, Abort, Well)?;
+    }
+    stage.pass_ms(500)?;
+    stage.world.server.check_log_is_short()?;
+    stage.has("")
+}
+
 pub fn slow_start(stage: &mut Stage) -> Verdict {
     connect(stage)?;
     stage.call(0, Acquire, Well)?;

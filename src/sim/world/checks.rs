@@ -200,6 +200,7 @@ impl World {
         self.server.see_files(true, &mut self.ledger)?;
         self.server.crash(Crash::Power, &mut self.context);
         self.server.start(&mut self.context, &mut self.ledger)?;
+        self.server.check_log_is_short()?;
         self.ledger.close()
     }
 }
