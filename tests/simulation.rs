@@ -148,6 +148,13 @@ mod once_failed {
         are_good(&[201_000_032, 201_000_047, 201_000_087]);
     }
 
+    /// Without syncs the power took the entry that refused a release; the server had not seen it
+    /// when a late copy of the release came, and published.
+    #[test]
+    fn late_copy_of_a_release_after_the_power_took_its_refusal() {
+        are_good(&[1_795_719_883_952]);
+    }
+
     #[test]
     fn checkpoint_is_never_what_a_failed_attempt_left() {
         are_good(&[7_301_600]);
