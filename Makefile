@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 
 CARGO ?= cargo
+BUILD_DIR := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
 include $(wildcard mk/*.mk)
@@ -28,7 +29,7 @@ build: ## build library, server and command line for use (release)
 
 demo: setup ## show a server, C and Python clients, and ten clients that contend
 	$(CARGO) build
-	@tools/demo.sh target/debug
+	@tools/demo.sh $(BUILD_DIR)/debug
 
 test: setup test-rust test-python test-page test-packages fuzz-short $(if $(CI),sim-ci) ## run every test: Rust, C, Python, short torture, short fuzz
 

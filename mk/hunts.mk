@@ -47,4 +47,4 @@ asan: ## run the unit tests with the address sanitizer (nightly)
 
 valgrind: ## run contending C clients under valgrind
 	$(CARGO) build
-	tools/valgrind.sh target/debug
+	tools/valgrind.sh $(BUILD_DIR)/debug

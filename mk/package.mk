@@ -66,7 +66,7 @@ static: ## a batond without shared libraries, in dist/
 	@rustc --print target-libdir --target $(MUSL) | xargs test -d || \
 		{ echo 'make static: rustup target add $(MUSL), and Debian package musl-tools' >&2; exit 1; }
 	$(CARGO) build --release --locked --bin batond --target $(MUSL)
-	mkdir -p dist && $(STRIP) -o dist/batond-static target/$(MUSL)/release/batond
+	mkdir -p dist && $(STRIP) -o dist/batond-static $(BUILD_DIR)/$(MUSL)/release/batond
 	! ldd dist/batond-static 2>/dev/null | grep '=>'
 
 deny: ## check licences, sources and known holes of the crates

@@ -29,7 +29,7 @@ lint-python: $(PY_VENV)/ready ## check the Python package's types and style
 wheel: $(PY_VENV)/ready ## build dist/baton-*.whl with the C library inside
 	$(CARGO) build --release --lib
 	mkdir -p $(dir $(PY_LIBRARY)) dist
-	$(STRIP) --strip-unneeded -o $(PY_LIBRARY) target/release/libbaton.so
+	$(STRIP) --strip-unneeded -o $(PY_LIBRARY) $(BUILD_DIR)/release/libbaton.so
 	rm -f dist/baton-*.whl
 	cd python && BATON_WHEEL_LIBRARY=$(abspath $(PY_LIBRARY)) \
 		../$(PY_VENV)/bin/hatchling build --target wheel --directory ../dist
@@ -46,5 +46,5 @@ test-wheel: wheel ## test the wheel, installed in an environment of its own
 		{ $(PY_WHEEL_VENV)/bin/auditwheel show dist/baton-*.whl; echo "the wheel's tag $$tag is not what it needs"; exit 1; }
 	rm -rf build/wheel-test && mkdir -p build/wheel-test
 	cp -r python/tests python/conftest.py python/pyproject.toml build/wheel-test/
-	cd build/wheel-test && BATON_LIBRARY= BATOND=$(abspath target/release/batond) \
+	cd build/wheel-test && BATON_LIBRARY= BATOND=$(abspath $(BUILD_DIR)/release/batond) \
 		../venv-wheel/bin/pytest -q $(PYTEST_FLAGS) tests

@@ -22,7 +22,8 @@ def _find_daemon() -> Path | None:
     named = os.environ.get("BATOND")
     if named:
         return Path(named).resolve()
-    built = [_TREE / "target" / profile / "batond" for profile in ("release", "debug")]
+    target = _TREE / os.environ.get("CARGO_TARGET_DIR", "target")
+    built = [target / profile / "batond" for profile in ("release", "debug")]
     return max(
         (path for path in built if path.is_file()),
         key=lambda path: path.stat().st_mtime,

@@ -15,7 +15,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-BUILT = Path(os.environ.get("BATON_BUILT", ROOT / "target" / "debug"))
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+BUILT = Path(os.environ.get("BATON_BUILT", TARGET / "debug"))
 SHOTS = ROOT / "build" / "page"
 PATIENCE_S = 30
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
