@@ -38,6 +38,7 @@ pub(super) enum Play {
 pub const TALES: &[Tale] = &[
     tale("workflow", "one client, one section", workflow),
     tale("queue", "two wait while one holds, and are served in their order", queue),
+    tale("called", "the next in line is called, and waits for long all the same", called),
     tale("no-such-file", "appends to files that there are not", no_such_file),
     tale("no-lock", "append and release without the lock", no_lock),
     tale("delay", "an append comes after the lease, while another waits", delay),

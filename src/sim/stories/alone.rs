@@ -39,6 +39,28 @@ pub fn queue(stage: &mut Stage) -> Verdict {
     stage.has("AABBCC")
 }
 
+pub fn called(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    wait(stage, 1)?;
+    wait(stage, 2)?;
+    // So long that it has been told its place, and means to be silent for longer.
+    stage.pass_ms(100)?;
+    stage.call(0, Release, Well)?;
+    stage.ends(1, Acquire, Well)?;
+    // For longer than any client goes on without an answer.
+    for _ in 0..40 {
+        stage.pass_ms(LEASE_MS / 2)?;
+        stage.call(1, Renew, Well)?;
+    }
+    stage.still_waits(2)?;
+    stage.call(1, Release, Well)?;
+    stage.ends(2, Acquire, Well)?;
+    append(stage, 2, "C")?;
+    stage.call(2, Release, Well)?;
+    stage.has("C")
+}
+
 pub fn no_such_file(stage: &mut Stage) -> Verdict {
     connect(stage)?;
     stage.call(0, Acquire, Well)?;
