@@ -155,6 +155,12 @@ mod once_failed {
         are_good(&[1_795_719_883_952]);
     }
 
+    /// Readers saw the section before the client had called release once more.
+    #[test]
+    fn late_copy_of_a_refused_release_is_seen_at_once() {
+        are_good(&[1_795_800_099_736]);
+    }
+
     #[test]
     fn checkpoint_is_never_what_a_failed_attempt_left() {
         are_good(&[7_301_600]);

@@ -151,8 +151,10 @@ impl Ledger {
     pub fn reopen(&mut self, token: u64, was_refused: bool) {
         if let Some(section) = self.sections.get_mut(&token) {
             section.fate = Fate::Open;
-            section.release_called = None;
             section.was_refused |= was_refused;
+            if !section.was_refused {
+                section.release_called = None;
+            }
         }
     }
 
