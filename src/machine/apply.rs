@@ -314,7 +314,9 @@ impl Machine {
         }
         if let Some(session) = self.sessions.get_mut(&holder.session) {
             if !mutant::is("loss_not_kept") {
-                session.lost = Some((holder.token, reason));
+                let is_blamed = mutant::is("operators_blamed");
+                let told = if is_blamed { Reason::Revoked } else { reason };
+                session.lost = Some((holder.token, told));
             }
             // If the client has not seen the grant, it must not believe in it later.
             if session.answer == Answer::Granted(holder.token) && !mutant::is("unseen_grant_kept") {

@@ -167,6 +167,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("goodbye_with_token", "a close goes on under the token that it has given back", 100),
     mutant("timeout_is_unavailable", "a call that may be done is said not to be", 300),
     mutant("attempt_repeated", "all calls of a client look the same", 300),
+    mutant("operators_blamed", "a lease that ended is told as a revocation", 300),
     mutant("revocation_not_told", "a client does not learn that an operator took its lock", 100),
     mutant("unsure_not_rewritten", "what a failed sync left is taken for written", 2000),
     mutant("failed_file_sync_forgotten", "a failed sync of a data file counts as done", 300),

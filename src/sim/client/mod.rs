@@ -324,6 +324,7 @@ impl Client {
             is_unanswered: self.exchange.as_ref().is_some_and(Exchange::is_busy),
             is_calm: context.plan.is_calm(),
             token: self.token(),
+            is_revoked: self.is_revoked(),
         };
         self.program.ended(&result, data, ledger, circumstances, now)?;
         self.check_view()?;

@@ -18,7 +18,9 @@ pub enum View {
 pub(super) struct Operators {
     /// From when on the lock was held under which token, in whose view; 0 is none.
     holders: BTreeMap<View, Vec<(u64, u64)>>,
-    /// Tokens of which somebody was told that it had revoked them.
+    /// Tokens that somebody has wanted to revoke, ...
+    revoking: BTreeSet<u64>,
+    /// ... and those of which it was told that it had.
     revoked: BTreeSet<u64>,
     /// Records that somebody was shown.
     records: BTreeMap<u64, Hash>,
@@ -73,6 +75,16 @@ impl Ledger {
     /// The newest record that anybody was told of.
     pub fn newest_record(&self) -> u64 {
         self.operators.newest.last().map_or(0, |(_, newest)| *newest)
+    }
+
+    /// Somebody is about to take the lock away from the holder of this token.
+    pub fn revoking(&mut self, token: u64) {
+        self.operators.revoking.insert(token);
+    }
+
+    /// Whether an operator may have taken the lock away from the holder of this token.
+    pub fn may_be_revoked(&self, token: u64) -> bool {
+        self.operators.revoking.contains(&token)
     }
 
     /// Somebody was told that it has taken the lock away from the holder of this token.

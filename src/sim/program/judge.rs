@@ -204,7 +204,7 @@ impl Program {
     ) -> Verdict {
         let Circumstances { may_be_lost, was_full, is_calm, is_unanswered, crowded, .. } =
             circumstances;
-        let Circumstances { data_limit, section_limit, .. } = circumstances;
+        let Circumstances { data_limit, section_limit, is_revoked, .. } = circumstances;
         // The call may go on with what an earlier one asked for.
         let since = self.pending_since.unwrap_or(invoked);
         let was_lately = |at: Option<u64>| at.is_some_and(|at| at >= since);
@@ -240,7 +240,10 @@ impl Program {
             (_, Err(Error::NotHolder)) => {
                 !self.holds() || is_releasing || self.pending_since.is_some()
             }
-            (_, Err(Error::LeaseExpired)) => true,
+            (_, Err(Error::LeaseExpired)) => match self.lock {
+                Lock::Held(token) if is_revoked => ledger.may_be_revoked(token),
+                _ => true,
+            },
             (_, Err(Error::TimedOut | Error::Unavailable)) => !is_calm,
             (Ask::Connect, Err(Error::SessionLost)) => false,
             (_, Err(Error::SessionLost)) => may_be_lost,

@@ -59,6 +59,8 @@ pub struct Circumstances {
     pub is_calm: bool,
     /// The token that the library goes on to believe in.
     pub token: Option<u64>,
+    /// The library says that an operator has taken the lock away.
+    pub is_revoked: bool,
 }
 
 type Verdict = Result<(), String>;
@@ -141,6 +143,9 @@ impl Program {
         if let (Lock::Held(token), Ask::Release | Ask::Close) = (self.lock, &ask) {
             self.fate_before = ledger.fate(token);
             ledger.releasing(token, now);
+        }
+        if let Ask::Revoke { token } = ask {
+            ledger.revoking(token);
         }
         &self.asked.insert((ask, now)).0
     }
