@@ -182,6 +182,8 @@ fn rude_requests_get_an_answer_and_change_nothing() {
         (format!("GET /api/history?last=x HTTP/1.1\r\n{host}"), "400"),
         ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".into(), "403"),
         ("GET / HTTP/1.1\r\n\r\n".into(), "403"),
+        (format!("GET http://evil.example/ HTTP/1.1\r\n{host}"), "403"),
+        (format!("GET ftp://{}/metrics HTTP/1.1\r\n{host}", endpoint.addr), "404"),
         ("\x16\x03\x01 hello\r\n\r\n".into(), "400"),
         (format!("GET /{} HTTP/1.1\r\n{host}", "x".repeat(9_000)), "431"),
         (format!("GET / HTTP/1.1\r\n{}{host}", "A: b\r\n".repeat(100)), "431"),
@@ -193,6 +195,19 @@ fn rude_requests_get_an_answer_and_change_nothing() {
     let reply = endpoint.send(&format!("HEAD /api/status HTTP/1.1\r\n{host}"));
     assert!(reply.ends_with("\r\n\r\n") && reply.contains("200 OK"), "{reply}");
     assert_eq!(endpoint.metric("baton_data_bytes"), 0.0);
+}
+
+#[test]
+fn a_whole_url_may_be_asked_for() {
+    let endpoint = start(&[]);
+    let url = format!("GET http://{}/healthz HTTP/1.1\r\n", endpoint.addr);
+    for host in [&endpoint.addr, "evil.example"] {
+        let reply = endpoint.send(&format!("{url}Host: {host}\r\n\r\n"));
+        assert!(
+            reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("\r\n\r\nok\n"),
+            "{reply}"
+        );
+    }
 }
 
 #[test]

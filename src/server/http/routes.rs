@@ -32,18 +32,17 @@ pub fn answer(server: &Arc<Server>, request: &httparse::Request<'_, '_>, is_loca
     if !is_head && request.method != Some("GET") {
         return Reply::text(Status::NotAllowed, "only to be read: GET or HEAD");
     }
-    let host = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("host"));
-    if is_local && !host.is_some_and(|host| is_this_machine(host.value)) {
+    let (host, path) = split_target(request.path.unwrap_or_default());
+    let header = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("host"));
+    let host = host.map(str::as_bytes).or(header.map(|header| header.value));
+    if is_local && !host.is_some_and(is_this_machine) {
         // A page from elsewhere that has its name resolved to this machine must not read it.
         return Reply::text(
             Status::Forbidden,
             "ask for localhost, or have batond listen elsewhere",
         );
     }
-    let (path, query) = request
-        .path
-        .and_then(|path| path.split_once('?'))
-        .unwrap_or_else(|| (request.path.unwrap_or_default(), ""));
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let accept = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("accept"));
     let format = Format::accepted(accept.map(|header| header.value));
     let reply = route(server, path, &Query(query), format).unwrap_or_else(|error| error);
@@ -220,7 +219,18 @@ impl Query<'_> {
     }
 }
 
-/// Whether a Host header names this machine by what cannot be anybody else's name.
+/// Host and path, with the query, of what is asked for. It may be a whole URL, whose host then counts
+/// instead of the header's (RFC 9112, 3.2.2).
+fn split_target(target: &str) -> (Option<&str>, &str) {
+    let Some((scheme, rest)) = target.split_once("://") else { return (None, target) };
+    if !scheme.eq_ignore_ascii_case("http") {
+        return (None, target);
+    }
+    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    (Some(host), if path.starts_with('/') { path } else { "/" })
+}
+
+/// Whether the host that a request names is this machine, by what cannot be anybody else's name.
 fn is_this_machine(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let name = match host.strip_prefix('[') {
@@ -243,6 +253,21 @@ mod tests {
         for host in ["", "evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", "[::1"] {
             let is_open = host == "[::1";
             assert_eq!(is_this_machine(host.as_bytes()), is_open, "{host}");
+        }
+    }
+
+    #[test]
+    fn targets_are_paths_or_whole_urls() {
+        for (target, host, path) in [
+            ("/a?b=c", None, "/a?b=c"),
+            ("/a?b=http://host/", None, "/a?b=http://host/"),
+            ("http://host:1/a?b=c", Some("host:1"), "/a?b=c"),
+            ("HTTP://[::1]:1", Some("[::1]:1"), "/"),
+            ("http://host?b=/", Some("host"), "/"),
+            ("ftp://host/a", None, "ftp://host/a"),
+            ("*", None, "*"),
+        ] {
+            assert_eq!(split_target(target), (host, path), "{target}");
         }
     }
 
