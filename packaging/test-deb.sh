@@ -45,7 +45,7 @@ setpriv --reuid=baton --regid=baton --clear-groups \
     batond --config /etc/baton/batond.toml --listen 127.0.0.1:0 >out 2>err &
 server=$!
 trap 'kill $server' EXIT
-for _ in $(seq 100); do grep -q listening out && break; sleep 0.1; done
+for _ in $(seq 100); do grep -qs listening out && break; sleep 0.1; done
 export BATON_SERVER=$(awk '{print $NF}' out)
 echo "from the command line" | baton append file_0
 cat >app.c <<'C'
