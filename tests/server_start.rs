@@ -2,7 +2,9 @@
 
 mod common;
 
-use baton::Connection;
+use baton::disk::RealDisk;
+use baton::types::LogIndex;
+use baton::{Connection, wal};
 use common::{Server, hermetic, wait_for_exit};
 use std::net::UdpSocket;
 use std::path::Path;
@@ -11,12 +13,17 @@ use tempfile::TempDir;
 
 /// What a start says that must fail.
 fn refused(args: &[&str], data: &Path) -> String {
+    ended(args, data).1
+}
+
+/// The exit code of a start that must fail, and what it says.
+fn ended(args: &[&str], data: &Path) -> (Option<i32>, String) {
     let mut command = hermetic(Command::new(env!("CARGO_BIN_EXE_batond")));
     command.args(args).arg("--data").arg(data).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let status = wait_for_exit(&mut child, "a batond that cannot start");
     assert!(!status.success());
-    std::io::read_to_string(child.stderr.take().unwrap()).unwrap()
+    (status.code(), std::io::read_to_string(child.stderr.take().unwrap()).unwrap())
 }
 
 fn section(server: &Server, file: &str, data: &str) {
@@ -53,6 +60,24 @@ fn a_directory_with_somebody_elses_files_is_refused_and_left_alone() {
     assert!(said.contains("file_3"), "{said}");
     assert_eq!(std::fs::read(data.path().join("file_3")).unwrap(), b"precious");
     assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_the_system_refuses_is_told_from_damage_and_from_another_versions_state() {
+    let data = TempDir::new().unwrap();
+    let mut server = Server::start(data.path(), &[]);
+    section(&server, "file_0", "A");
+    assert!(server.terminate().success());
+    let file = data.path().join("file_3");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let (code, said) = ended(&["--listen", "127.0.0.1:0"], data.path());
+    assert!(code == Some(74) && said.contains("file_3"), "{code:?}: {said}");
+
+    let private = data.path().join(".baton");
+    wal::write_checkpoint(&RealDisk, &private, LogIndex(1), b"\x01").unwrap();
+    let (code, said) = ended(&["--listen", "127.0.0.1:0"], data.path());
+    assert!(code == Some(65) && said.contains("of another version of the program"), "{said}");
 }
 
 #[test]

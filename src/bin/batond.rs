@@ -61,15 +61,13 @@ fn exit_for(error: &server::Error) -> Exit {
         Error::Cluster(_) => Exit::Config,
         Error::Open(OpenError::Busy(_)) => Exit::Temporary,
         Error::Open(OpenError::Foreign(_) | OpenError::Fewer { .. }) => Exit::Config,
-        Error::Open(OpenError::Io { .. }) => Exit::InputOutput,
-        Error::Open(OpenError::Wal(baton::wal::Error::Io { .. })) => Exit::InputOutput,
+        Error::Open(error) if error.refusal().is_some() => Exit::InputOutput,
         Error::Open(OpenError::Member(
             MemberError::OfCluster { .. } | MemberError::OfAnother { .. } | MemberError::OfSolo(_),
         )) => Exit::Config,
         Error::Open(OpenError::Restore(error)) => match error {
             RestoreError::Used(_) | RestoreError::Interrupted(_) => Exit::Config,
             RestoreError::Backup(NoBackup::Missing(_) | NoBackup::Unfinished(_)) => Exit::Config,
-            RestoreError::Backup(NoBackup::Io { .. }) => Exit::InputOutput,
             RestoreError::Backup(_) | RestoreError::Worn => Exit::Data,
         },
         Error::Open(_) => Exit::Data,

@@ -108,7 +108,11 @@ fn look(directory: &Path) -> anyhow::Result<Findings> {
     if let Some(checkpoint) = checkpoint {
         match postcard::from_bytes::<State>(&checkpoint.state) {
             Ok(state) => findings.sizes = state.files.iter().map(|mark| mark.size).collect(),
-            Err(error) => findings.damage = Some(format!("the checkpoint's state: {error}")),
+            Err(error) => {
+                findings.damage = Some(format!(
+                    "the checkpoint's state is of another version of the program ({error})"
+                ))
+            }
         }
     }
     if let Some(damage) = short_file(directory, &findings.sizes)? {

@@ -241,11 +241,16 @@ pub(super) fn encode(command: &Command, buffer: &mut Vec<u8>) {
     *buffer = sink;
 }
 
+/// The log's checksums are right: it is as it was written.
+fn unknown(why: &str) -> String {
+    format!("a command of another version of the program ({why}): start the one that wrote it")
+}
+
 /// Reads a command back from the log.
 pub fn decode(payload: &[u8]) -> Result<Command, String> {
     match postcard::take_from_bytes(payload) {
         Ok((command, [])) => Ok(command),
-        Ok((_, rest)) => Err(format!("{} bytes too many behind the command", rest.len())),
-        Err(error) => Err(format!("not a command: {error}")),
+        Ok((_, rest)) => Err(unknown(&format!("{} bytes too many behind it", rest.len()))),
+        Err(error) => Err(unknown(&error.to_string())),
     }
 }

@@ -58,7 +58,10 @@ pub enum OpenError {
     Wal(#[from] wal::Error),
     #[error(transparent)]
     Data(#[from] data::Error),
-    #[error("{path}: entry {index} of the log does not fit the state: {why}")]
+    #[error(
+        "{path}: the state after entry {index} is of another version of the program ({why}): start \
+         the one that wrote it"
+    )]
     State { path: PathBuf, index: LogIndex, why: String },
 }
 
@@ -126,17 +129,23 @@ impl From<manifest::Error> for OpenError {
 }
 
 impl OpenError {
-    /// There was no room on the disk: worth trying again when there is.
-    pub fn is_full(&self) -> bool {
+    /// What the system refused, where nothing else is wrong: another start may go better.
+    pub fn refusal(&self) -> Option<&io::Error> {
         match self {
-            OpenError::Io { source, .. } => is_full(source),
-            OpenError::Wal(wal::Error::Io { source, .. })
+            OpenError::Io { source, .. }
+            | OpenError::Wal(wal::Error::Io { source, .. })
             | OpenError::Data(data::Error::Io { source, .. })
+            | OpenError::Restore(RestoreError::Backup(manifest::Error::Io { source, .. }))
             | OpenError::Member(member::MemberError::Recover(
                 crate::engine::cluster::recover::Error::Wal(wal::Error::Io { source, .. }),
-            )) => is_full(source),
-            _ => false,
+            )) => Some(source),
+            _ => None,
         }
+    }
+
+    /// There was no room on the disk: worth trying again when there is.
+    pub fn is_full(&self) -> bool {
+        self.refusal().is_some_and(is_full)
     }
 }
 

@@ -27,14 +27,18 @@ pub(super) fn replay<D: Disk, T>(
     thread::scope(|scope| {
         let mut applier = Applier { machine: Some(machine), beside: None };
         let mut batch = Vec::new();
+        // The log is not to blame for what the data files refuse.
+        let mut published = Ok(());
         let found = read(&mut |_, payload| {
             batch.push(solo::decode(payload)?);
             if batch.len() < BATCH {
                 return Ok(());
             }
-            let parts = applier.pass_on(scope, &mut batch)?;
-            publish(restore, parts).map_err(|error| error.to_string())
-        })?;
+            published = publish(restore, applier.pass_on(scope, &mut batch)?);
+            published.as_ref().map_err(ToString::to_string).copied()
+        });
+        published?;
+        let found = found?;
         publish(restore, applier.finish(batch))?;
         Ok(found)
     })
