@@ -63,6 +63,8 @@ pub struct Server {
     disk_floor: AtomicU64,
     room_seen_ms: AtomicU64,
     shortage_told_ms: AtomicU64,
+    /// No checkpoint is begun before.
+    checkpoint_from_ms: AtomicU64,
     shown: Mutex<Shown>,
     /// By the numbers of [`wire::Malformed`].
     malformed: [AtomicU64; wire::Malformed::ALL.len()],
@@ -143,6 +145,7 @@ impl Server {
             disk_floor: AtomicU64::new(core.limits().disk_floor),
             room_seen_ms: AtomicU64::new(0),
             shortage_told_ms: AtomicU64::new(0),
+            checkpoint_from_ms: AtomicU64::new(0),
             shown: Mutex::default(),
             malformed: Default::default(),
             unsent: AtomicU64::new(0),
@@ -304,6 +307,7 @@ impl Server {
         let others: Vec<_> = requests.collect();
         if self.room_low.load(Ordering::Relaxed) {
             self.look_at_room();
+            self.checkpoint_if_due();
         }
         self.work(scratch, |core, now, actions| {
             for request in std::iter::once(&first).chain(&others) {

@@ -14,13 +14,15 @@ use tracing::{error, warn};
 const ROOM_EVERY_MS: u64 = 500;
 /// ... and with every request when it has less than this, in bytes.
 const ROOM_LOW: u64 = 64 << 20;
-/// Want of room is told this often, in milliseconds.
+/// While it has, a checkpoint is begun this often at most, ...
+const CHECKPOINT_EVERY_MS: u64 = 500;
+/// ... and this long after one for which there was no room. Want of room is told this often, too.
 const SHORTAGE_EVERY_MS: u64 = 10_000;
 /// A sync rests for twice the time that the last one took, but no longer than this.
 const REST_MAX: Duration = Duration::from_micros(500);
 
 impl Server {
-    pub(in crate::server) fn look_at_room_if_due(self: &Arc<Self>) {
+    pub(in crate::server) fn look_at_room_if_due(&self) {
         let now = self.clock.now().steady.0;
         if now.saturating_sub(self.room_seen_ms.load(Ordering::Relaxed)) >= ROOM_EVERY_MS {
             self.look_at_room();
@@ -32,16 +34,13 @@ impl Server {
         self.is_short.load(Ordering::Relaxed)
     }
 
-    pub(super) fn look_at_room(self: &Arc<Self>) {
+    pub(super) fn look_at_room(&self) {
         self.room_seen_ms.store(self.clock.now().steady.0, Ordering::Relaxed);
         let room = self.store.room();
         let low = ROOM_LOW.saturating_add(self.disk_floor.load(Ordering::Relaxed));
         self.room_low.store(room < low, Ordering::Relaxed);
         self.core.lock().handle_room(room);
         self.is_short.store(room < self.disk_floor.load(Ordering::Relaxed), Ordering::Relaxed);
-        if room < low {
-            self.checkpoint_if_due();
-        }
     }
 
     /// Lets a sync that is about to begin cover more. While many wait for the lock it also rests a
@@ -70,11 +69,15 @@ impl Server {
 
     /// Has a checkpoint made on a thread of its own, while requests go on.
     pub(super) fn checkpoint_if_due(self: &Arc<Self>) {
-        if self.cluster.is_some() {
+        let now = self.clock.now().steady.0;
+        if self.cluster.is_some() || now < self.checkpoint_from_ms.load(Ordering::Relaxed) {
             return;
         }
         let published = self.core.lock().engine().marks().published;
         let is_low = self.room_low.load(Ordering::Relaxed);
+        if is_low {
+            self.checkpoint_from_ms.store(now + CHECKPOINT_EVERY_MS, Ordering::Relaxed);
+        }
         match self.store.begin_checkpoint(published, is_low) {
             Due::Not => return,
             Due::OncePublished => return self.core.lock().settle(),
@@ -90,7 +93,11 @@ impl Server {
         let published = self.core.lock().engine().marks().published;
         match self.store.checkpoint(published) {
             Ok(()) => {}
-            Err(error) if error.is_full() => warn!(%error, "no room for a checkpoint"),
+            Err(error) if error.is_full() => {
+                let again = self.clock.now().steady.0 + SHORTAGE_EVERY_MS;
+                self.checkpoint_from_ms.store(again, Ordering::Relaxed);
+                warn!(%error, "no room for a checkpoint");
+            }
             Err(error) => {
                 error!(%error, "cannot make a checkpoint: nothing is acknowledged any more; \
                     check the disk, then restart");
