@@ -284,7 +284,6 @@ impl Core {
                 actions.push(Action::Send { to: from, reply: direct(request, outcome) });
             }
             Admission::Refuse(status, reason) => {
-                self.counters.refused += 1;
                 self.refuse(from, request, status, reason, actions);
             }
             Admission::Propose(change) => self.propose(from, request, change, now, actions),

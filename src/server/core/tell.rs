@@ -96,6 +96,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let outcome = refused(status, reason);
+        self.counters.refused += 1;
         self.meter.refused(status, reason);
         if self.machine.session(request.session).is_some() {
             self.watch.settle(request.session, request.attempt, (status, reason));

@@ -972,6 +972,8 @@ fn data_limit_counts_what_is_published_and_staged_and_lets_a_section_end() {
     assert_eq!(stage.published, b"1234567890");
     stage.ask(&mut c1, WAIT);
     assert_eq!(stage.ask(&mut c1, append(b"x")), refusal(Reason::DataLimit));
+    let (status, _) = stage.look::<ServerStatus>(&mut c1, What::Status, 0);
+    assert_eq!(status.counters.refused, 2);
     assert_eq!(stage.ask(&mut c1, Op::Release), [DONE]);
 }
 
