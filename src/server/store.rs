@@ -87,6 +87,8 @@ pub struct Store<D: Disk = RealDisk> {
     /// How long syncs of the log took.
     syncs: SharedHistogram,
     last_sync_us: AtomicU64,
+    /// When it was said last that there is no room.
+    shortage_told: Mutex<Option<Instant>>,
 }
 
 /// Locks the data directory against other servers for as long as the result lives.
@@ -192,6 +194,7 @@ impl<D: Disk> Store<D> {
             sealed: AtomicU64::new(writer.sealed_through().0),
             syncs: SharedHistogram::default(),
             last_sync_us: AtomicU64::new(0),
+            shortage_told: Mutex::new(None),
             disk,
             private,
             data,
@@ -203,7 +206,7 @@ impl<D: Disk> Store<D> {
     /// Writes a batch of entries behind the log.
     pub fn write(&self, batch: &mut Batch) -> Ending {
         let mut writer = lock(&self.writer);
-        let ending = ending_of("write the log", writer.write(batch, self.synced()));
+        let ending = self.ending_of("write the log", writer.write(batch, self.synced()));
         self.log_bytes.store(writer.bytes(), Ordering::Relaxed);
         self.sealed.store(writer.sealed_through().0, Ordering::Relaxed);
         if mutant::is("mark_ahead") {
@@ -249,7 +252,7 @@ impl<D: Disk> Store<D> {
     fn publish_next(&self, flush: &mut Flush) -> Option<Ending> {
         let Some(part) = flush.parts.front() else { return Some(Ending::Done) };
         let written = self.data.publish(part.file, &part.data);
-        match ending_of("write a data file", written) {
+        match self.ending_of("write a data file", written) {
             Ending::Done if mutant::is("part_published") => {
                 flush.parts.clear();
                 None
@@ -299,6 +302,23 @@ impl<D: Disk> Store<D> {
     /// The published size of each data file.
     pub fn sizes(&self) -> Vec<u64> {
         self.data.sizes()
+    }
+
+    /// Tells a full disk, which can be waited out, from a broken one.
+    fn ending_of(&self, what: &str, result: io::Result<()>) -> Ending {
+        let Err(error) = result else { return Ending::Done };
+        if !is_full(&error) {
+            error!(%error, "cannot {what}: nothing is acknowledged any more; check the disk, then \
+                restart");
+            return Ending::Failed;
+        }
+        // It is tried again many times in this time.
+        let mut told = lock(&self.shortage_told);
+        if told.is_none_or(|at| at.elapsed() >= SHORTAGE_EVERY) {
+            *told = Some(Instant::now());
+            warn!(%error, "cannot {what}: waiting for room on the disk");
+        }
+        Ending::Full
     }
 
     /// Bytes free on the disk; unknown counts as plenty.
@@ -367,6 +387,9 @@ fn files_there<D: Disk>(disk: &D, dir: &Path, recorded: u32) -> Result<u32, Open
     Ok(files.max(recorded))
 }
 
+/// Want of room is told this often.
+const SHORTAGE_EVERY: Duration = Duration::from_secs(10);
+
 /// On a disk that is nearly full a log of this size is worth a checkpoint.
 const LOW_ROOM_LOG: u64 = 1 << 20;
 
@@ -398,17 +421,6 @@ pub(super) fn write_state<D: Disk>(
         why: error.to_string(),
     })?;
     Ok(wal::write_checkpoint(disk, private, index, &bytes)?)
-}
-
-/// Tells a full disk, which can be waited out, from a broken one.
-fn ending_of(what: &str, result: io::Result<()>) -> Ending {
-    let Err(error) = result else { return Ending::Done };
-    if is_full(&error) {
-        warn!(%error, "cannot {what}: waiting for room on the disk");
-        return Ending::Full;
-    }
-    error!(%error, "cannot {what}: nothing is acknowledged any more; check the disk, then restart");
-    Ending::Failed
 }
 
 fn is_full(error: &io::Error) -> bool {

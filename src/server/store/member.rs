@@ -1,7 +1,7 @@
 //! The data directory of a cluster's member. Beside what every data directory has, `.baton/member`
 //! tells whose it is; log and checkpoint are as [`crate::engine::cluster::journal`] says.
 
-use super::{OpenError, Store, ending_of};
+use super::{OpenError, Store};
 use crate::data::DataFiles;
 use crate::disk::{Disk, RealDisk, replace_file};
 use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
@@ -148,6 +148,7 @@ impl<D: Disk> Store<D> {
             is_checkpointing: AtomicBool::new(false),
             syncs: SharedHistogram::default(),
             last_sync_us: AtomicU64::new(0),
+            shortage_told: Mutex::new(None),
             log_bytes: AtomicU64::new(found.writer.bytes()),
             sealed: AtomicU64::new(found.writer.sealed_through().0),
             disk,
@@ -188,7 +189,7 @@ impl<D: Disk> Store<D> {
     /// Appends to the data files; what has been published is taken off `parts`.
     pub fn publish(&self, parts: &mut VecDeque<Part>) -> Ending {
         while let Some(part) = parts.front() {
-            match ending_of("write a data file", self.data.publish(part.file, &part.data)) {
+            match self.ending_of("write a data file", self.data.publish(part.file, &part.data)) {
                 Ending::Done => parts.pop_front(),
                 other => return other,
             };
