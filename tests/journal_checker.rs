@@ -31,7 +31,7 @@ const FILE_0: &str = "c1 1 10 1/2 bb\nc2 1 11 1/2 b\nc2 1 11 2/2 c\n";
 const FILE_1: &str = "c1 1 10 2/2 \n";
 
 /// What the checker says to a history, and whether it accepts it.
-fn check(c1: &str, c2: &str, file_0: &str, file_1: &str) -> (bool, String) {
+fn check(flags: &[&str], c1: &str, c2: &str, file_0: &str, file_1: &str) -> (bool, String) {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();
@@ -43,6 +43,7 @@ fn check(c1: &str, c2: &str, file_0: &str, file_1: &str) -> (bool, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/check_journal.py");
     let output = Command::new("python3")
         .arg(script)
+        .args(flags)
         .arg(&data)
         .arg(dir.path().join("c1.journal"))
         .arg(dir.path().join("c2.journal"))
@@ -55,12 +56,12 @@ fn check(c1: &str, c2: &str, file_0: &str, file_1: &str) -> (bool, String) {
 }
 
 fn accepts(c1: &str, c2: &str, file_0: &str, file_1: &str) {
-    let (is_good, text) = check(c1, c2, file_0, file_1);
+    let (is_good, text) = check(&[], c1, c2, file_0, file_1);
     assert!(is_good, "{text}");
 }
 
 fn rejects(because: &str, c1: &str, c2: &str, file_0: &str, file_1: &str) {
-    let (is_good, text) = check(c1, c2, file_0, file_1);
+    let (is_good, text) = check(&[], c1, c2, file_0, file_1);
     assert!(!is_good && text.contains(because), "expected {because:?} in:\n{text}");
 }
 
@@ -149,4 +150,21 @@ fn a_status_that_should_not_be_is_found() {
         rejects("status", &C1.replace(good, bad), C2, FILE_0, FILE_1);
     }
     rejects("does not end", &C1.replace("end 0\n", ""), C2, FILE_0, FILE_1);
+}
+
+#[test]
+fn a_section_whose_lease_has_run_out_is_told_so_and_must_not_be_there() {
+    let expired = C1.replace("released 1 0", "released 1 3");
+    let without = FILE_0.strip_prefix("c1 1 10 1/2 bb\n").unwrap();
+    rejects("status 3 from release", &expired, C2, without, "");
+    let (is_good, text) = check(&["--expiring"], &expired, C2, without, "");
+    assert!(is_good && text.contains("1 expired"), "{text}");
+    // It may have been stopped for as long as it likes.
+    let overtaken = C2.replace("grant 1 11 200", "grant 1 11 105");
+    assert!(check(&["--expiring"], &expired, &overtaken, without, "").0);
+    let (is_good, text) = check(&["--expiring"], &expired, C2, FILE_0, FILE_1);
+    assert!(!is_good && text.contains("had expired, yet in file_0"), "{text}");
+    // Who has not expired is still judged.
+    let (is_good, text) = check(&["--expiring"], C1, &overtaken, FILE_0, FILE_1);
+    assert!(!is_good && text.contains("was granted while"), "{text}");
 }

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod disk;
 pub mod driver;
 pub mod lock;
+pub mod network;
 pub mod rubbish;
 pub mod stage;
 pub mod torture;

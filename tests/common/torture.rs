@@ -3,6 +3,8 @@
 
 use super::driver::compile;
 use super::{eventually, hermetic, wait_for_exit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,8 +17,44 @@ pub struct Clients(Vec<Client>);
 impl Clients {
     /// Starts them, with long lines of up to `letters`; their journals are in `dir`.
     pub fn start(count: usize, seed: u64, letters: u32, servers: &str, dir: &Path) -> Clients {
+        let program = || Command::new(compile("torture_client.c"));
+        Clients::start_by(program, seed, letters, &vec![servers.to_owned(); count], dir)
+    }
+
+    /// Starts one for each of `servers`, with that list, in a network namespace.
+    pub fn start_in(
+        namespace: &str,
+        seed: u64,
+        letters: u32,
+        servers: &[String],
+        dir: &Path,
+    ) -> Clients {
+        let program = || {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(compile("torture_client.c"));
+            command
+        };
+        Clients::start_by(program, seed, letters, servers, dir)
+    }
+
+    fn start_by(
+        program: impl Fn() -> Command,
+        seed: u64,
+        letters: u32,
+        servers: &[String],
+        dir: &Path,
+    ) -> Clients {
         println!("journals in {}", dir.display());
-        Clients((1..=count).map(|n| Client::start(n, seed, letters, servers, dir)).collect())
+        let start = |(n, servers): (usize, &String)| {
+            Client::start(program(), n + 1, seed, letters, servers, dir)
+        };
+        Clients(servers.iter().enumerate().map(start).collect())
+    }
+
+    /// Stops one where it is, or lets it go on.
+    pub fn hold(&self, at: usize, is_stopped: bool) {
+        let signal = if is_stopped { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(Pid::from_raw(self.0[at].child.id() as i32), signal).unwrap();
     }
 
     /// Waits until that many more sections have been acknowledged, whosever they are.
@@ -60,10 +98,17 @@ struct Client {
 }
 
 impl Client {
-    fn start(number: usize, seed: u64, letters: u32, servers: &str, dir: &Path) -> Client {
+    fn start(
+        program: Command,
+        number: usize,
+        seed: u64,
+        letters: u32,
+        servers: &str,
+        dir: &Path,
+    ) -> Client {
         let journal = dir.join(format!("c{number}.journal"));
         File::create(&journal).unwrap();
-        let child = hermetic(Command::new(compile("torture_client.c")))
+        let child = hermetic(program)
             .arg(servers)
             .arg(number.to_string())
             .arg(seed.to_string())
@@ -102,11 +147,12 @@ impl Drop for Client {
     }
 }
 
-/// Whether the data files have what the journals say was promised.
-pub fn is_kept(data: &Path, journals: &[PathBuf], is_lossy: bool) -> bool {
+/// Whether the data files have what the journals say was promised; `bearing` is what a client may
+/// be told besides (`--lossy`, `--expiring`).
+pub fn is_kept(data: &Path, journals: &[PathBuf], bearing: &[&str]) -> bool {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/check_journal.py");
     let mut command = Command::new("python3");
-    command.arg(script).args(is_lossy.then_some("--lossy")).arg(data).args(journals);
+    command.arg(script).args(bearing).arg(data).args(journals);
     command.status().expect("python3 is needed").success()
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Decides whether a server kept its promises, from its clients' journals and its data files alone.
 
-    check_journal.py [--lossy] DATA_DIRECTORY JOURNAL...
+    check_journal.py [--lossy] [--expiring] DATA_DIRECTORY JOURNAL...
 
 The journals are those of tests/c/torture_client.c, which describes their lines. Checked:
 
@@ -11,10 +11,12 @@ The journals are those of tests/c/torture_client.c, which describes their lines.
   whole          lines are exactly as appended, in order, with no other section's between them
   order          in each file, sections stand in the order of their tokens
   tokens         no token is granted twice; each client's tokens rise
+  expired        a section whose release was told that the lease had run out is not there at all
   exclusion      from a grant to the call of release or abort, no other client has the lock, and
-                 whoever has it later has a greater token
+                 whoever has it later has a greater token; expired sections excepted
   statuses       every call ended with ok, except try and timed acquires ("would block"), and with
-                 --lossy a close, which gives up soon when it holds nothing ("timed out")
+                 --lossy a close, which gives up soon when it holds nothing ("timed out"), and with
+                 --expiring a section's calls, whose lease may have run out
 
 Prints what it found and exits with 0 if all holds, with 1 if not, and with 2 for bad input.
 """
@@ -23,7 +25,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-OK, WOULD_BLOCK, TIMED_OUT = 0, 4, 5
+OK, LEASE_EXPIRED, WOULD_BLOCK, TIMED_OUT = 0, 3, 4, 5
 PROBLEMS_SHOWN = 20
 
 
@@ -40,6 +42,7 @@ class Section:
     is_publishing: bool = False
     is_discarding: bool = False
     release_status: int | None = None
+    has_expired: bool = False
 
     @property
     def name(self) -> str:
@@ -61,8 +64,9 @@ class Section:
 class Check:
     """Collects sections and problems."""
 
-    def __init__(self, is_lossy: bool) -> None:
+    def __init__(self, is_lossy: bool, is_expiring: bool) -> None:
         self.is_lossy = is_lossy
+        self.is_expiring = is_expiring
         self.problems: list[str] = []
         self.sections: dict[tuple[str, int], Section] = {}
         self.refused = 0
@@ -100,7 +104,7 @@ class Check:
                     self.expect_ok(f"acquire of {client} for section {key[1]}", int(words[2]))
             case "append":
                 section = self.sections[key]
-                self.expect_ok(f"append in {section.name}", int(words[5]))
+                self.expect_held(section, "append in", int(words[5]))
                 if int(words[5]) == OK:
                     section.appends.append((words[2], int(words[3]), int(words[4])))
             case "publish":
@@ -109,15 +113,21 @@ class Check:
             case "released":
                 section = self.sections[key]
                 section.release_status = int(words[2])
-                self.expect_ok(f"release of {section.name}", int(words[2]))
+                self.expect_held(section, "release of", int(words[2]))
             case "discard":
                 self.sections[key].is_discarding = True
                 self.sections[key].left_ns = int(words[2])
             case "aborted":
-                self.expect_ok(f"abort of {self.sections[key].name}", int(words[2]))
+                self.expect_held(self.sections[key], "abort of", int(words[2]))
             case _:
                 raise ValueError("unknown kind of line")
         return False
+
+    def expect_held(self, section: Section, what: str, status: int) -> None:
+        if self.is_expiring and status == LEASE_EXPIRED:
+            section.has_expired = True
+        else:
+            self.expect_ok(f"{what} {section.name}", status)
 
     def expect_ok(self, what: str, status: int) -> None:
         if status != OK:
@@ -136,9 +146,11 @@ class Check:
 
     def check_exclusion(self) -> None:
         """A grant is heard after it was given and a release is called before it is carried out,
-        so the time between the two lies inside the time for which the lock was held."""
+        so the time between the two lies inside the time for which the lock was held. One that has
+        expired may have been stopped before it wrote down either."""
         before: Section | None = None
-        for section in sorted(self.sections.values(), key=lambda s: s.granted_ns):
+        held = [section for section in self.sections.values() if not section.has_expired]
+        for section in sorted(held, key=lambda s: s.granted_ns):
             if before is not None:
                 if before.left_ns is not None and before.left_ns > section.granted_ns:
                     self.problem(f"{section.name} was granted while {before.name} had the lock")
@@ -200,6 +212,8 @@ class Check:
             if files != wanted:
                 missing = ", ".join(sorted(wanted - files))
                 self.problem(f"{section.name}: acknowledged, but missing in {missing}")
+        elif section.has_expired and files:
+            self.problem(f"{section.name}: had expired, yet in {', '.join(sorted(files))}")
         elif section.is_publishing:
             if files and files != wanted:
                 missing = ", ".join(sorted(wanted - files))
@@ -209,12 +223,12 @@ class Check:
 
 
 def main(arguments: list[str]) -> int:
-    is_lossy = arguments[:1] == ["--lossy"]
-    arguments = arguments[is_lossy:]
+    options = {argument for argument in arguments if argument in ("--lossy", "--expiring")}
+    arguments = [argument for argument in arguments if argument not in options]
     if len(arguments) < 2 or not Path(arguments[0]).is_dir():
         print(__doc__, file=sys.stderr)
         return 2
-    check = Check(is_lossy)
+    check = Check("--lossy" in options, "--expiring" in options)
     for journal in arguments[1:]:
         check.read_journal(Path(journal))
     check.check_tokens()
@@ -223,8 +237,9 @@ def main(arguments: list[str]) -> int:
     sections = check.sections.values()
     acknowledged = sum(s.is_publishing and s.release_status == OK for s in sections)
     discarded = sum(s.is_discarding for s in sections)
+    expired = sum(s.has_expired for s in sections)
     print(
-        f"{len(sections)} sections: {acknowledged} acknowledged, {discarded} aborted,"
+        f"{len(sections)} sections: {acknowledged} acknowledged, {discarded} aborted, {expired} expired,"
         f" {found} found in the files; {check.refused} acquires gave up"
     )
     for problem in check.problems[:PROBLEMS_SHOWN]:
