@@ -70,13 +70,14 @@ impl Log {
         self.entries.get(at as usize).map(|entry| entry.term)
     }
 
-    /// Forgets entries up to and including `index`.
-    pub fn compact(&mut self, index: u64) {
-        let Some(term) = self.term_of(index) else { return };
+    /// Takes out the entries up to and including `index`.
+    pub fn compact(&mut self, index: u64) -> VecDeque<Entry> {
+        let Some(term) = self.term_of(index) else { return VecDeque::new() };
         let count = (index - self.before.0) as usize;
-        self.entries.drain(..count);
+        let left = self.entries.split_off(count);
         self.places.drain(..count);
         self.before = (index, term);
+        std::mem::replace(&mut self.entries, left)
     }
 
     /// Begins anew behind a snapshot.

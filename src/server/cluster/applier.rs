@@ -14,6 +14,7 @@ use crate::mutant;
 use crate::server::core::Standing;
 use crate::types::SessionId;
 use raft::eraftpb::Message;
+use std::any::Any;
 use std::collections::VecDeque;
 use tracing::info;
 
@@ -30,6 +31,9 @@ pub enum Due {
     Again,
     /// A client of this session makes a backup.
     Backup(SessionId),
+    /// Is not needed any more, and may be so large that letting go of it takes a while: who applies
+    /// has that while, who drives the member has not.
+    Gone(Box<dyn Any + Send>),
 }
 
 /// What is to be done next.
@@ -97,6 +101,7 @@ impl Applier {
 
     pub fn add(&mut self, due: Due) {
         match due {
+            Due::Gone(_) => {}
             Due::Free => self.is_cutting = false,
             Due::Again => {
                 self.is_cutting = false;
@@ -107,7 +112,19 @@ impl Applier {
     }
 
     /// What is to be done next; none before there is more due. An error is the end of this member.
+    /// It may take long: a checkpoint of a large state is cut here.
     pub fn poll(&mut self) -> Result<Option<Task>, String> {
+        if let Some(task) = self.poll_quick()? {
+            return Ok(Some(task));
+        }
+        if self.is_checkpoint_due() {
+            self.cut()?;
+        }
+        Ok(self.tasks.pop_front())
+    }
+
+    /// The same, but no checkpoint is cut.
+    pub fn poll_quick(&mut self) -> Result<Option<Task>, String> {
         while self.tasks.is_empty() {
             match self.due.front() {
                 // An older checkpoint must not be written after this one.
@@ -121,13 +138,12 @@ impl Applier {
             match self.due.pop_front() {
                 Some(Due::Entries(entries, term)) => self.apply(entries, term)?,
                 Some(Due::State(message)) => self.take_over(message),
-                Some(Due::Free | Due::Again) => {}
+                Some(Due::Free | Due::Again | Due::Gone(_)) => {}
                 Some(Due::Backup(session)) => {
                     let State { machine, files } = &self.replica.state;
                     let state = State { machine: machine.backup(), files: files.clone() };
                     self.tasks.push_back(Task::Backup(session, Box::new(state)));
                 }
-                None if self.is_checkpoint_due() => self.cut()?,
                 None => return Ok(None),
             }
         }
@@ -263,7 +279,7 @@ impl Applier {
     }
 
     /// Enough has been applied since the last checkpoint.
-    fn is_checkpoint_due(&self) -> bool {
+    pub fn is_checkpoint_due(&self) -> bool {
         self.bytes >= self.bytes_between() && !self.is_cutting
     }
 
@@ -273,8 +289,10 @@ impl Applier {
 
     fn cut(&mut self) -> Result<(), String> {
         (self.bytes, self.is_cutting) = (0, true);
+        let begun = std::time::Instant::now();
         let checkpoint = self.replica.checkpoint().map_err(|error| error.to_string())?;
         self.last_size = checkpoint.size();
+        tracing::warn!(took = ?begun.elapsed(), size = self.last_size, thread = std::thread::current().name(), "CUT");
         self.tasks.push_back(Task::Tell(Input::Cut(Box::new(checkpoint))));
         Ok(())
     }
@@ -322,6 +340,9 @@ mod tests {
         members.apply(&Join::Add { id: 2, addr: "b".into(), life: 7 });
         let added = Committed { index: 1, term: 1, what: What::Members(members) };
         applier.add(Due::Entries(vec![added], 0));
+        assert!(matches!(applier.poll_quick(), Ok(Some(Task::Tell(Input::Applied(1))))));
+        assert!(matches!(applier.poll_quick(), Ok(None)), "it is for who has the time");
+        assert!(applier.is_checkpoint_due());
         let is_cut = |applier: &mut Applier| {
             let mut tasks = std::iter::from_fn(|| applier.poll().unwrap());
             tasks.any(|task| matches!(task, Task::Tell(Input::Cut(_))))

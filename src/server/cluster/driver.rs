@@ -152,9 +152,11 @@ impl Driver {
                 orders.push(Order::Keep(place, checkpoint));
             }
             Input::Kept(kept) => {
-                self.node.compact(&kept.head);
+                let covered = self.node.compact(&kept.head);
                 self.node.offer(&kept.head);
-                orders.extend([Order::Offer(*kept), Order::Apply(Due::Free)]);
+                let free = [Order::Apply(Due::Free), Order::Apply(Due::Gone(Box::new(covered)))];
+                orders.push(Order::Offer(*kept));
+                orders.extend(free);
             }
             Input::NotKept => self.cut_again = Some(Millis(now.0 + CUT_AGAIN_MS)),
             Input::Fetched(message, mut checkpoint) => {

@@ -2,6 +2,7 @@
 //! again before it leaves. So a message is answered by the thread that heard it, and nobody has to
 //! be woken for it.
 
+use super::applier::Due;
 use super::driver::{Driver, Input, Order};
 use super::keeper::{apply_here, keep, keep_taken, save_here};
 use super::peers::{end, left, speak_to};
@@ -134,7 +135,10 @@ impl Helm {
                     cluster.tell(Input::NotKept);
                 }
             }
-            Order::Offer(kept) => cluster.peers.offer(kept),
+            Order::Offer(kept) => {
+                let old = cluster.peers.offer(kept);
+                cluster.due.put(Due::Gone(Box::new(old)));
+            }
             Order::Answer(to, reply) => server.answer(to, &reply, scratch),
             Order::Follow(members) => {
                 if let Err(error) = speak_to(server, cluster.peers.follow(&members)) {

@@ -24,6 +24,8 @@ const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Bytes of commands that are applied, and of files that are published, at most by a thread that is for something else.
 const QUICK_BYTES: usize = 64 << 10;
+/// Bytes that are staged, at most, for any other thread than its own to apply anything.
+const QUICK_STAGED: u64 = 4 << 20;
 
 /// The life of the thread that looks after the member at its deadlines.
 pub(in crate::server) fn watch(server: &Arc<Server>) {
@@ -155,7 +157,7 @@ pub(in crate::server) fn apply(server: &Arc<Server>) {
         for due in cluster.due.take_if(|_| true) {
             applying.applier.add(due);
         }
-        while let Some(task) = poll(&mut applying.applier) {
+        while let Some(task) = or_end(applying.applier.poll()) {
             if !perform(server, &mut applying.applier, task, &mut scratch) {
                 return;
             }
@@ -175,7 +177,9 @@ pub(super) fn apply_here(server: &Arc<Server>, scratch: &mut Scratch) -> bool {
             cluster.due.call();
             return has_applied;
         };
-        let dues = cluster.due.take_if(is_quick);
+        // A release of so much is applied byte by byte, however small it is.
+        let is_small = applying.applier.replica().state.machine.staged_bytes() <= QUICK_STAGED;
+        let dues = cluster.due.take_if(|due| is_small && is_quick(due));
         if dues.is_empty() {
             cluster.due.call();
             return has_applied;
@@ -184,7 +188,7 @@ pub(super) fn apply_here(server: &Arc<Server>, scratch: &mut Scratch) -> bool {
         for due in dues {
             applying.applier.add(due);
         }
-        while let Some(task) = poll(&mut applying.applier) {
+        while let Some(task) = or_end(applying.applier.poll_quick()) {
             let Task::Publish(mut parts) = task else {
                 perform(server, &mut applying.applier, task, scratch);
                 continue;
@@ -209,6 +213,9 @@ pub(super) fn apply_here(server: &Arc<Server>, scratch: &mut Scratch) -> bool {
                 Ending::Failed => end_for_disk(),
             }
         }
+        if applying.applier.is_checkpoint_due() {
+            cluster.due.call();
+        }
     }
     has_applied
 }
@@ -225,8 +232,8 @@ fn is_quick(due: &Due) -> bool {
     }
 }
 
-fn poll(applier: &mut Applier) -> Option<Task> {
-    applier.poll().unwrap_or_else(|why| end_for(&why))
+fn or_end(task: Result<Option<Task>, String>) -> Option<Task> {
+    task.unwrap_or_else(|why| end_for(&why))
 }
 
 fn end_for(why: &str) -> ! {

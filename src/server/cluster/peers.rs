@@ -93,10 +93,9 @@ impl Peers {
     }
 
     /// The checkpoint that a server gets which has to take over a state.
-    pub fn offer(&self, checkpoint: Kept) {
-        let old = lock(&self.state).offered.replace(checkpoint);
-        // Not under the lock: it may be large.
-        drop(old);
+    /// Returns the one before it.
+    pub fn offer(&self, checkpoint: Kept) -> Option<Kept> {
+        lock(&self.state).offered.replace(checkpoint)
     }
 
     pub(super) fn offered(&self) -> Option<Kept> {

@@ -6,8 +6,9 @@ use crate::engine::cluster::checkpoint::Head;
 use crate::engine::cluster::validate::validate;
 use crate::mutant;
 use crate::types::LogIndex;
-use raft::eraftpb::{Message, Snapshot};
+use raft::eraftpb::{Entry, Message, Snapshot};
 use raft::{ProgressState, SnapshotStatus};
+use std::collections::VecDeque;
 
 impl Node {
     /// There is a durable checkpoint, for members that lack entries which are gone.
@@ -73,11 +74,11 @@ impl Node {
         if mutant::is("journal_cut_early") { self.saved } else { place }
     }
 
-    /// This checkpoint is durable: what it covers is forgotten.
-    pub fn compact(&mut self, head: &Head) {
+    /// This checkpoint is durable: the entries that it covers, which are not needed here any more.
+    pub fn compact(&mut self, head: &Head) -> VecDeque<Entry> {
         // The library goes on from what it takes for applied, which may wait for the journal yet.
         let applied = self.raw.raft.raft_log.applied;
-        self.raw.mut_store().compact(head.log_from.0.min(applied));
+        self.raw.mut_store().compact(head.log_from.0.min(applied))
     }
 
     /// A state was taken over, and the journal does not say so yet. Until then the library looks for
