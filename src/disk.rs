@@ -154,14 +154,19 @@ impl DiskFile for fs::File {
     }
 }
 
-/// Writes a small file so that after a crash there is either the old one or the new one, whole.
-pub fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file, piece behind piece, so that after a crash there is either the old one or the new one,
+/// whole.
+pub fn replace_file<D: Disk>(disk: &D, path: &Path, pieces: &[&[u8]]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     let file = disk.create(&temporary)?;
     file.set_size(0)?;
-    file.write_at(bytes, 0)?;
+    let mut size = 0;
+    for piece in pieces {
+        file.write_at(piece, size)?;
+        size += piece.len() as u64;
+    }
     if !mutant::is("replaced_unsynced") {
         file.sync()?;
     }

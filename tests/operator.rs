@@ -361,7 +361,7 @@ fn a_changed_history_does_not_verify() {
     let mut state = found.state;
     let at = state.windows(5).position(|bytes| bytes == b"stuck").unwrap();
     state[at..at + 5].copy_from_slice(b"spite");
-    wal::write_checkpoint(&RealDisk, &private, found.index, &state).unwrap();
+    wal::write_checkpoint(&RealDisk, &private, found.index, &[&state]).unwrap();
     server.restart();
     assert!(shows(&server, &["history"]).contains("spite"));
     let (code, message) = fails(&server, &["history", "--verify"]);

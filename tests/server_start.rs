@@ -75,7 +75,7 @@ fn what_the_system_refuses_is_told_from_damage_and_from_another_versions_state()
     assert!(code == Some(74) && said.contains("file_3"), "{code:?}: {said}");
 
     let private = data.path().join(".baton");
-    wal::write_checkpoint(&RealDisk, &private, LogIndex(1), b"\x01").unwrap();
+    wal::write_checkpoint(&RealDisk, &private, LogIndex(1), &[b"\x01"]).unwrap();
     let (code, said) = ended(&["--listen", "127.0.0.1:0"], data.path());
     assert!(code == Some(65) && said.contains("of another version of the program"), "{said}");
 }

@@ -28,7 +28,9 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(given) = Checkpoint::read(&bytes.to_vec().into())
         && let Ok(state) = given.state()
     {
-        let again = Checkpoint::new(given.head, &state).unwrap().encode().unwrap();
-        assert_eq!(Checkpoint::read(&again).unwrap().state().unwrap(), state);
+        let again = Checkpoint::new(given.head, &state).unwrap();
+        let (head, of_state) = again.encode().unwrap();
+        let again = Checkpoint::read(&[&head, of_state].concat().into()).unwrap();
+        assert_eq!(again.state().unwrap(), state);
     }
 });

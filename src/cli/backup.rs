@@ -145,7 +145,7 @@ fn scan(dir: &Path) -> anyhow::Result<BTreeMap<FileId, FileMark>> {
 fn finish(dir: &Path, manifest: &[u8]) -> io::Result<()> {
     let sync_names = || File::open(dir)?.sync_all();
     sync_names()?;
-    replace_file(&RealDisk, &dir.join(MANIFEST), manifest)?;
+    replace_file(&RealDisk, &dir.join(MANIFEST), &[manifest])?;
     fs::remove_file(dir.join(UNFINISHED))?;
     sync_names()
 }

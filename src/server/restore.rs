@@ -101,7 +101,7 @@ fn restore(
     manifest.check(backup, |_| {})?;
     info!("restoring: copying");
     let (marker, done) = (private.join(RESTORING), private.join(RESTORED));
-    replace_file(&disk, &marker, source.as_bytes()).map_err(at(&marker))?;
+    replace_file(&disk, &marker, &[source.as_bytes()]).map_err(at(&marker))?;
     clear(dir)?;
     for (file, mark) in manifest.filled() {
         let path = dir.join(file.name());

@@ -420,7 +420,7 @@ pub(super) fn write_state<D: Disk>(
         index,
         why: error.to_string(),
     })?;
-    Ok(wal::write_checkpoint(disk, private, index, &bytes)?)
+    Ok(wal::write_checkpoint(disk, private, index, &[&bytes])?)
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -42,34 +42,37 @@ pub fn read_checkpoint<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Checkpoin
 
 /// Replaces the checkpoint, durably: after a crash there is the old one or the new one. The
 /// entries up to `index` have to be stable before, and what the state tells of the data files too.
+/// The pieces of the state are one behind the other.
 pub fn write_checkpoint<D: Disk>(
     disk: &D,
     dir: &Path,
     index: LogIndex,
-    state: &[u8],
+    state: &[&[u8]],
 ) -> Result<(), Error> {
     let path = path(dir);
-    disk::replace_file(disk, &path, &encode(index, state)).map_err(|error| {
+    let header = header(index, state);
+    // The state may be large: it is not copied behind the header.
+    let pieces = [&[header.as_bytes()], state].concat();
+    disk::replace_file(disk, &path, &pieces).map_err(|error| {
         // What was written so far would only take room on a disk that may be full.
         let _ = disk.remove(&dir.join(NAME_NEW));
         Error::io(&path, "replace")(error)
     })
 }
 
-fn encode(index: LogIndex, state: &[u8]) -> Vec<u8> {
-    let header = Header {
+fn header(index: LogIndex, state: &[&[u8]]) -> Header {
+    let len: usize = state.iter().map(|piece| piece.len()).sum();
+    let mut header = Header {
         magic: MAGIC,
         version: VERSION.into(),
         checksum: U32::ZERO,
         index: index.0.into(),
-        len: (state.len() as u64).into(),
+        len: (len as u64).into(),
     };
-    let mut bytes = Vec::with_capacity(HEADER_LEN + state.len());
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(state);
-    let sum = checksum(&bytes);
-    bytes[12..16].copy_from_slice(&sum.to_le_bytes());
-    bytes
+    let of_header = checksum(header.as_bytes());
+    let add = |sum, piece: &&[u8]| crc32c::crc32c_append(sum, piece);
+    header.checksum = state.iter().fold(of_header, add).into();
+    header
 }
 
 fn decode(mut bytes: Vec<u8>, path: &Path) -> Result<Checkpoint, Error> {
@@ -128,12 +131,13 @@ mod tests {
             3, 0, 0, 0, 0, 0, 0, 0, // length
             b'a', b'b', b'c',
         ];
-        assert_eq!(encode(LogIndex(0x0102_0304), b"abc"), golden);
+        let encoded = header(LogIndex(0x0102_0304), &[b"a", b"bc"]);
+        assert_eq!([encoded.as_bytes(), b"abc"].concat(), golden);
     }
 
     #[test]
     fn no_flipped_missing_or_added_byte_goes_unnoticed() {
-        let whole = encode(LogIndex(7), b"state");
+        let whole = [header(LogIndex(7), &[b"state"]).as_bytes(), b"state"].concat();
         let path = Path::new("checkpoint");
         assert_eq!(
             decode(whole.clone(), path).unwrap(),

@@ -31,18 +31,12 @@ impl Head {
     }
 }
 
+/// It is cloned without copying the state, which is as large as what is staged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     pub head: Head,
     /// A [`State`], encoded.
     state: Bytes,
-}
-
-/// A checkpoint on stable storage, as it is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    pub head: Head,
-    pub bytes: Bytes,
 }
 
 impl Checkpoint {
@@ -65,10 +59,9 @@ impl Checkpoint {
         self.state.len() as u64
     }
 
-    pub fn encode(&self) -> Result<Bytes, postcard::Error> {
-        let mut bytes = self.head.encode()?;
-        bytes.extend_from_slice(&self.state);
-        Ok(bytes.into())
+    /// Its bytes: the head's, then the state's.
+    pub fn encode(&self) -> Result<(Vec<u8>, &[u8]), postcard::Error> {
+        Ok((self.head.encode()?, &self.state))
     }
 }
 
@@ -77,13 +70,18 @@ mod tests {
     use super::*;
     use crate::data::FileMark;
 
+    fn whole(made: &Checkpoint) -> Bytes {
+        let (head, state) = made.encode().unwrap();
+        [&head, state].concat().into()
+    }
+
     #[test]
     fn a_checkpoint_has_these_bytes_and_comes_back() {
         let members = Members::founding([(3, "a:1".to_owned())]);
         let head = Head { index: 5, term: 2, log_from: (4, 1), members, hard: (3, 1, 6) };
         let state = State { files: vec![FileMark::default()], ..State::default() };
         let made = Checkpoint::new(head, &state).unwrap();
-        let bytes = made.encode().unwrap();
+        let bytes = whole(&made);
         let golden = [&[5, 2, 4, 1][..], &[1, 3, 1, 3], b"a:1", &[0, 3, 3, 1, 6]].concat();
         assert_eq!(bytes[..golden.len()], golden);
         assert_eq!(bytes[golden.len()..], postcard::to_stdvec(&state).unwrap());
@@ -95,7 +93,7 @@ mod tests {
     #[test]
     fn one_that_is_cut_is_not_read() {
         let made = Checkpoint::new(Head::default(), &State::default()).unwrap();
-        let bytes = made.encode().unwrap();
+        let bytes = whole(&made);
         for len in 0..bytes.len() {
             let read = Checkpoint::read(&bytes.slice(..len)).and_then(|cut| cut.state());
             assert!(read.is_err(), "cut to {len}");

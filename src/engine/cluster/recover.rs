@@ -1,6 +1,6 @@
 //! Reading a member's state back: the checkpoint, then the journal behind it.
 
-use super::checkpoint::{Checkpoint, Head, Kept};
+use super::checkpoint::{Checkpoint, Head};
 use super::journal::Replay;
 use super::log::Log;
 use super::members::Members;
@@ -45,7 +45,7 @@ pub struct Recovered<D: Disk> {
     /// The journal goes on behind this.
     pub journal: LogIndex,
     /// The checkpoint, and where it stands in it.
-    pub checkpoint: Kept,
+    pub checkpoint: Checkpoint,
     pub checkpoint_at: LogIndex,
     pub torn: Option<wal::Torn>,
 }
@@ -57,19 +57,16 @@ pub fn recover<D: Disk>(
     options: &wal::Options,
     founders: &Members,
 ) -> Result<Recovered<D>, Error> {
-    let (at, checkpoint, bytes) = match wal::read_checkpoint(disk, dir)? {
-        Some(found) => {
-            let bytes = found.state.into();
-            (found.index, Checkpoint::read(&bytes)?, bytes)
-        }
+    let (at, checkpoint) = match wal::read_checkpoint(disk, dir)? {
+        Some(found) => (found.index, Checkpoint::read(&found.state.into())?),
         None => {
             let first = founding(founders, &State::default())?;
-            let kept = write_checkpoint(disk, dir, LogIndex(0), &first)?;
-            (LogIndex(0), first, kept.bytes)
+            write_checkpoint(disk, dir, LogIndex(0), &first)?;
+            (LogIndex(0), first)
         }
     };
-    let (state, head) = (checkpoint.state()?, checkpoint.head);
-    let mut replay = Replay::new(&head);
+    let state = checkpoint.state()?;
+    let mut replay = Replay::new(&checkpoint.head);
     let (writer, found) =
         wal::recover(disk, dir, options, at, &mut |place, payload| replay.record(place, payload))?;
     if found.lost_synced {
@@ -78,9 +75,9 @@ pub fn recover<D: Disk>(
     Ok(Recovered {
         writer,
         log: replay.finish().map_err(Error::State)?,
-        replica: Replica::new(head.clone(), state),
+        replica: Replica::new(checkpoint.head.clone(), state),
         journal: found.last,
-        checkpoint: Kept { head, bytes },
+        checkpoint,
         checkpoint_at: at,
         torn: found.torn,
     })
@@ -92,10 +89,9 @@ pub fn write_checkpoint<D: Disk>(
     dir: &Path,
     place: LogIndex,
     checkpoint: &Checkpoint,
-) -> Result<Kept, Error> {
-    let (head, bytes) = (checkpoint.head.clone(), checkpoint.encode()?);
-    wal::write_checkpoint(disk, dir, place, &bytes)?;
-    Ok(Kept { head, bytes })
+) -> Result<(), Error> {
+    let (head, state) = checkpoint.encode()?;
+    Ok(wal::write_checkpoint(disk, dir, place, &[&head, state])?)
 }
 
 /// The checkpoint of a member that has just been founded over this state.

@@ -3,7 +3,7 @@
 //! neither thread nor lock, so that the simulator runs the same.
 
 use super::Due;
-use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, Node, Output, Role, What};
 use crate::engine::cluster::validate::Rejected;
@@ -30,7 +30,7 @@ pub enum Input {
     /// The state to be kept, its place in the journal still missing.
     Cut(Box<Checkpoint>),
     /// It is kept.
-    Kept(Box<Kept>),
+    Kept(Box<Checkpoint>),
     /// It is not, and need not be: there is no room.
     NotKept,
     /// The state that another member's message told of is in the data files and in force; not kept
@@ -42,7 +42,7 @@ pub enum Input {
     /// It could not be had.
     NotFetched,
     /// It is kept; now the library may learn of it.
-    TakenOver(Message, Box<Kept>),
+    TakenOver(Message, Box<Checkpoint>),
     /// Another member is to lead; this one stops.
     Retire,
     /// Another server, or this one, has named its data directory.
@@ -72,7 +72,7 @@ pub enum Order {
     /// These are the members from now on.
     Follow(Members),
     /// This durable checkpoint is for servers that have to take it over.
-    Offer(Kept),
+    Offer(Checkpoint),
     /// This member was removed: it ends.
     End,
 }
@@ -162,9 +162,7 @@ impl Driver {
             Input::Fetched(message, mut checkpoint) => {
                 let place = self.node.place_checkpoint(&mut checkpoint.head);
                 if mutant::is("state_not_kept") {
-                    let bytes = checkpoint.encode().unwrap_or_default();
-                    let kept = Kept { head: checkpoint.head, bytes };
-                    self.take_over(message, kept, now, orders);
+                    self.take_over(message, *checkpoint, now, orders);
                     return Ok(());
                 }
                 orders.push(Order::KeepTaken(place, checkpoint, message));
@@ -246,7 +244,13 @@ impl Driver {
     }
 
     /// The state is kept: the library goes on from it.
-    fn take_over(&mut self, message: Message, kept: Kept, now: Millis, orders: &mut Vec<Order>) {
+    fn take_over(
+        &mut self,
+        message: Message,
+        kept: Checkpoint,
+        now: Millis,
+        orders: &mut Vec<Order>,
+    ) {
         self.go_on_from(message, now, orders);
         // Should this member lead before its next checkpoint, others may lack the same entries.
         self.node.offer(&kept.head);

@@ -5,7 +5,7 @@
 use super::peers::connect_to_fetch;
 use crate::data::{DataFiles, FileMark};
 use crate::disk::Disk;
-use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::codec::{Input as Reader, put_u64};
 use crate::limits::FILES_MAX;
 use crate::server::threads::Server;
@@ -50,13 +50,19 @@ pub(super) fn fetch_state(server: &Arc<Server>, from: u64, index: u64) -> io::Re
 }
 
 /// Length, checksum and bytes; a length of 0 if there is none.
-pub(super) fn send_checkpoint(stream: &mut impl Write, kept: Option<&Kept>) -> io::Result<()> {
-    let bytes = kept.map(|kept| kept.bytes.clone()).unwrap_or_default();
-    let mut head = Vec::new();
-    put_u64(&mut head, bytes.len() as u64);
-    put_u64(&mut head, crc32c::crc32c(&bytes).into());
-    stream.write_all(&head)?;
-    stream.write_all(&bytes)
+pub(super) fn send_checkpoint(
+    stream: &mut impl Write,
+    kept: Option<&Checkpoint>,
+) -> io::Result<()> {
+    let encoded = kept.map(Checkpoint::encode).transpose().map_err(io::Error::other)?;
+    let (head, state) = encoded.unwrap_or_default();
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&head), state);
+    let mut first = Vec::new();
+    put_u64(&mut first, (head.len() + state.len()) as u64);
+    put_u64(&mut first, sum.into());
+    first.extend_from_slice(&head);
+    stream.write_all(&first)?;
+    stream.write_all(state)
 }
 
 /// What [`send_checkpoint`] sends.
@@ -211,7 +217,7 @@ pub(super) fn answer(server: &Arc<Server>, mut stream: TcpStream) -> io::Result<
         let len = input.u32().map_err(malformed)?;
         if file == CHECKPOINT as usize {
             let offered = server.cluster().peers().offered();
-            let is_wanted = |kept: &&Kept| kept.head.index == offset;
+            let is_wanted = |kept: &&Checkpoint| kept.head.index == offset;
             send_checkpoint(&mut stream, offered.as_ref().filter(is_wanted))?;
             continue;
         }
@@ -320,9 +326,8 @@ mod tests {
     #[test]
     fn a_checkpoint_that_is_cut_damaged_or_none_is_not_taken() {
         let made = Checkpoint::new(Default::default(), &State::default()).unwrap();
-        let kept = Kept { head: made.head.clone(), bytes: made.encode().unwrap() };
         let mut bytes = Vec::new();
-        send_checkpoint(&mut bytes, Some(&kept)).unwrap();
+        send_checkpoint(&mut bytes, Some(&made)).unwrap();
         let read = |mut bytes: &[u8]| read_checkpoint(&mut bytes, || false);
         assert_eq!(read(&bytes).unwrap(), Some(made));
         assert!(read_checkpoint(&mut &bytes[..], || true).is_err(), "this server stops");

@@ -129,7 +129,7 @@ impl Helm {
             Order::Core(standing) => stand(server, standing, scratch),
             Order::Keep(place, checkpoint) => {
                 let kept =
-                    server.spawn("checkpoint", move |server| keep(server, place, &checkpoint));
+                    server.spawn("checkpoint", move |server| keep(server, place, checkpoint));
                 if let Err(error) = kept {
                     warn!(%error, "cannot start a thread for a checkpoint: the log grows");
                     cluster.tell(Input::NotKept);
@@ -149,8 +149,8 @@ impl Helm {
             Order::End => end(&left(cluster.peers.own().id)),
             Order::KeepTaken(place, checkpoint, message) => {
                 let kept = server.spawn("checkpoint", move |server| {
-                    if let Some(kept) = keep_taken(server, place, &checkpoint) {
-                        server.cluster().tell(Input::TakenOver(message, Box::new(kept)));
+                    if keep_taken(server, place, &checkpoint) {
+                        server.cluster().tell(Input::TakenOver(message, checkpoint));
                     }
                 });
                 if let Err(error) = kept {

@@ -5,7 +5,7 @@ use super::driver::Input;
 use super::fetch::{fetch, fetch_state};
 use super::helm::{stand, steer};
 use super::try_lock;
-use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::solo::Ending;
 use crate::machine::Part;
@@ -43,9 +43,9 @@ pub(in crate::server) fn watch(server: &Arc<Server>) {
     }
 }
 
-pub(super) fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: &Checkpoint) {
-    match server.store().keep_checkpoint(place, checkpoint) {
-        Ok(kept) => server.cluster().tell(Input::Kept(Box::new(kept))),
+pub(super) fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: Box<Checkpoint>) {
+    match server.store().keep_checkpoint(place, &checkpoint) {
+        Ok(()) => server.cluster().tell(Input::Kept(checkpoint)),
         Err(error) if error.is_full() => {
             warn!(%error, "no room for a checkpoint");
             server.cluster().tell(Input::NotKept);
@@ -58,25 +58,16 @@ pub(super) fn keep(server: &Arc<Server>, place: LogIndex, checkpoint: &Checkpoin
     }
 }
 
-/// Keeps it as soon as there is room; none if this server ends before.
-pub(super) fn keep_taken(
-    server: &Arc<Server>,
-    place: LogIndex,
-    checkpoint: &Checkpoint,
-) -> Option<Kept> {
-    let mut kept = None;
+/// Keeps it as soon as there is room; false if this server ends before.
+pub(super) fn keep_taken(server: &Arc<Server>, place: LogIndex, checkpoint: &Checkpoint) -> bool {
     until_done(server, || match server.store().keep_checkpoint(place, checkpoint) {
-        Ok(done) => {
-            kept = Some(done);
-            Ending::Done
-        }
+        Ok(()) => Ending::Done,
         Err(error) if error.is_full() => Ending::Full,
         Err(error) => {
             error!(%error, "cannot keep the state of another server");
             Ending::Failed
         }
-    });
-    kept
+    })
 }
 
 /// The life of the journal's thread.

@@ -6,7 +6,7 @@ use super::hello::{Hello, Purpose, Welcome};
 use super::link::Link;
 use super::settings::resolve;
 use super::{EXIT_CONFIG, Input};
-use crate::engine::cluster::checkpoint::Kept;
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::members::Members;
 use crate::limits::SERVERS_MAX;
 use crate::server::threads::{Server, lock};
@@ -45,7 +45,7 @@ struct State {
     /// Connections of others, to be ended with this server or when the other one leaves.
     incoming: Vec<Incoming>,
     /// The checkpoint that a server gets which has to take over a state.
-    offered: Option<Kept>,
+    offered: Option<Checkpoint>,
     /// Who was turned away last, and when that was traced.
     turned_away: Option<(u64, Welcome, Instant)>,
 }
@@ -94,11 +94,11 @@ impl Peers {
 
     /// The checkpoint that a server gets which has to take over a state.
     /// Returns the one before it.
-    pub fn offer(&self, checkpoint: Kept) -> Option<Kept> {
+    pub fn offer(&self, checkpoint: Checkpoint) -> Option<Checkpoint> {
         lock(&self.state).offered.replace(checkpoint)
     }
 
-    pub(super) fn offered(&self) -> Option<Kept> {
+    pub(super) fn offered(&self) -> Option<Checkpoint> {
         lock(&self.state).offered.clone()
     }
 

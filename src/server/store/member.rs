@@ -4,7 +4,7 @@
 use super::{OpenError, Store};
 use crate::data::DataFiles;
 use crate::disk::{Disk, RealDisk, replace_file};
-use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::log::Log;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::recover::{self, recover};
@@ -66,7 +66,7 @@ pub struct Member {
     pub replica: Replica,
     /// The journal goes on behind this.
     pub journal: LogIndex,
-    pub checkpoint: Kept,
+    pub checkpoint: Checkpoint,
 }
 
 /// Whose directory it is, if it is a member's.
@@ -100,7 +100,7 @@ pub fn claim(dir: &Path, own: Identity) -> Result<(), OpenError> {
             let path = private.join(NAME);
             let Identity { node, cluster, life } = own;
             let text = format!("node {node}\ncluster {cluster:016x}\nlife {life:016x}\n");
-            replace_file(&RealDisk, &path, text.as_bytes())
+            replace_file(&RealDisk, &path, &[text.as_bytes()])
                 .map_err(|source| OpenError::Io { path, source })
         }
     }
@@ -213,16 +213,16 @@ impl<D: Disk> Store<D> {
         &self,
         place: LogIndex,
         checkpoint: &Checkpoint,
-    ) -> Result<Kept, OpenError> {
+    ) -> Result<(), OpenError> {
         if !crate::mutant::is("member_files_unsynced") {
             self.data.sync()?;
         }
-        let kept = recover::write_checkpoint(&self.disk, &self.private, place, checkpoint)
+        recover::write_checkpoint(&self.disk, &self.private, place, checkpoint)
             .map_err(MemberError::from)?;
         self.checkpointed.fetch_max(place.0, Ordering::Relaxed);
         let freed = self.remove_log(place)?;
         info!(index = checkpoint.head.index, freed, "checkpoint");
-        Ok(kept)
+        Ok(())
     }
 }
 

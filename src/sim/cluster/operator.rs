@@ -162,8 +162,7 @@ impl World {
             self.leave(at, "is told that it was removed");
             return Ok(());
         }
-        let offered =
-            Checkpoint::read(&process.offered.bytes).map_err(|error| error.to_string())?;
+        let offered = process.offered.clone();
         let server = offered.head.members.servers.get(&id);
         let is_known = server.is_some_and(|server| server.life == life);
         if !is_known {

@@ -6,7 +6,7 @@ use super::leading::Leading;
 use super::promises::Promises;
 use super::{MemberStep, World};
 use crate::disk::mem::{Fault, MemDisk};
-use crate::engine::cluster::checkpoint::Kept;
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Node, Tuning};
 use crate::server::Store;
@@ -46,7 +46,7 @@ pub struct Process {
     pub core: Core,
     pub store: Store<MemDisk>,
     /// Its checkpoint, for servers that have to take over a state.
-    pub offered: Kept,
+    pub offered: Checkpoint,
     pub driver: Driver,
     pub applier: Applier,
     pub born: u64,

@@ -146,7 +146,7 @@ fn checking_reports_what_a_start_would_find_and_changes_nothing() {
     let dir = dir.path();
     let (mut writer, ..) = collect(&RealDisk, dir, 1 << 20, 0).unwrap();
     writer.write(&mut batch(1, 8, 1), LogIndex(0)).unwrap();
-    write_checkpoint(&RealDisk, dir, LogIndex(3), b"state").unwrap();
+    write_checkpoint(&RealDisk, dir, LogIndex(3), &[b"state"]).unwrap();
     let segment = segment_path(dir, 1);
     let end = writer.bytes() - 1;
     drop(writer);

@@ -91,7 +91,8 @@ impl Model {
             Step::Checkpoint => {
                 let index = self.stable;
                 self.checkpoint.1 = index;
-                write_checkpoint(disk, Path::new(DIR), LogIndex(index), &payload(index, 0)).ok()?;
+                write_checkpoint(disk, Path::new(DIR), LogIndex(index), &[&payload(index, 0)])
+                    .ok()?;
                 self.checkpoint.0 = index;
                 writer.handle().remove_through(LogIndex(index)).ok()?;
             }
@@ -198,9 +199,9 @@ fn a_checkpoint_is_replaced_whole_or_not_at_all() {
     for at in 0..8 {
         let disk = MemDisk::new();
         disk.create_dir(dir).unwrap();
-        write_checkpoint(&disk, dir, LogIndex(1), &[1; 3000]).unwrap();
+        write_checkpoint(&disk, dir, LogIndex(1), &[&[1; 3000]]).unwrap();
         disk.set_fault(Some(Fault::PowerOff(disk.operations() + at)));
-        let is_done = write_checkpoint(&disk, dir, LogIndex(2), &[2; 2000]).is_ok();
+        let is_done = write_checkpoint(&disk, dir, LogIndex(2), &[&[2; 2000]]).is_ok();
         for seed in 0..100 {
             let found = read_checkpoint(&disk.after_power_loss(seed), dir).unwrap().unwrap();
             assert!(found.index == LogIndex(2) || !is_done);

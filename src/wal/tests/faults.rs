@@ -53,9 +53,9 @@ fn a_full_disk_is_used_to_the_last_byte() {
 #[test]
 fn a_checkpoint_that_does_not_fit_leaves_the_old_one_and_takes_no_room() {
     let (disk, dir) = (disk(), Path::new(DIR));
-    write_checkpoint(&disk, dir, LogIndex(1), b"old").unwrap();
+    write_checkpoint(&disk, dir, LogIndex(1), &[b"old"]).unwrap();
     disk.set_room(Some(200));
-    assert!(write_checkpoint(&disk, dir, LogIndex(2), &[2; 400]).is_err());
+    assert!(write_checkpoint(&disk, dir, LogIndex(2), &[&[2; 400]]).is_err());
     assert_eq!(disk.list(dir).unwrap(), ["checkpoint"]);
     assert_eq!(crate::wal::read_checkpoint(&disk, dir).unwrap().unwrap().state, b"old");
 }

@@ -2,7 +2,7 @@
 
 use crate::disk::Disk;
 use crate::disk::mem::MemDisk;
-use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::codec::{decode_message, encode_message};
 use crate::engine::cluster::members::Members;
 use crate::engine::cluster::node::{Committed, Node, Output, Tuning, What};
@@ -88,7 +88,7 @@ struct Member {
 struct Process {
     node: Node,
     /// Its checkpoint, for members that lack entries which are gone.
-    offered: Kept,
+    offered: Checkpoint,
     replica: Replica,
     writer: Writer<MemDisk>,
     saving: Option<(u64, Batch)>,
@@ -345,7 +345,7 @@ impl World {
                 let Some(offered) = offered.filter(|it| Some(it.head.index) == index) else {
                     continue;
                 };
-                process.take_over(Checkpoint::read(&offered.bytes).unwrap(), &member.disk);
+                process.take_over(offered, &member.disk);
                 self.taken_over += 1;
             }
             process.node.handle_message(message, local).unwrap();
@@ -449,9 +449,8 @@ impl World {
             return true;
         }
         let offered = |process: &&Process| {
-            let Kept { head, bytes } = &process.offered;
-            let is_known = head.members.servers.contains_key(&id);
-            is_known.then(|| Checkpoint::read(bytes).unwrap())
+            let is_known = process.offered.head.members.servers.contains_key(&id);
+            is_known.then(|| process.offered.clone())
         };
         let Some(mut state) = reachable.iter().find_map(offered) else {
             // Where the entry that lets it in was lost, an operator would ask again.
@@ -539,7 +538,8 @@ impl Process {
 
     fn keep(&mut self, checkpoint: &mut Checkpoint, disk: &MemDisk) -> LogIndex {
         let place = self.node.place_checkpoint(&mut checkpoint.head);
-        self.offered = write_checkpoint(disk, Path::new(DIR), place, checkpoint).unwrap();
+        write_checkpoint(disk, Path::new(DIR), place, checkpoint).unwrap();
+        self.offered = checkpoint.clone();
         self.node.offer(&checkpoint.head);
         self.checkpointed = checkpoint.head.index;
         place

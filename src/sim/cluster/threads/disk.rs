@@ -2,7 +2,7 @@
 
 use super::super::server::DIR;
 use super::super::{MemberStep, Verdict, World};
-use crate::engine::cluster::checkpoint::{Checkpoint, Kept};
+use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::solo::Ending;
 use crate::machine::Part;
 use crate::server::cluster::applier::Task;
@@ -40,8 +40,8 @@ impl World {
         vouch::check(&self.servers[at].disk, Path::new(DIR), files_of)
             .map_err(|why| format!("server {at}: {why}"))?;
         match (kept, message) {
-            (Ok(kept), Some(message)) => self.tell(at, Input::TakenOver(message, Box::new(kept))),
-            (Ok(kept), None) => self.tell(at, Input::Kept(Box::new(kept))),
+            (Ok(()), Some(message)) => self.tell(at, Input::TakenOver(message, checkpoint)),
+            (Ok(()), None) => self.tell(at, Input::Kept(checkpoint)),
             (Err(error), None) if error.is_full() => self.tell(at, Input::NotKept),
             (Err(error), message) if error.is_full() => {
                 self.later(at, RETRY_US, MemberStep::Keep(place, checkpoint, message));
@@ -192,8 +192,8 @@ impl World {
         if !self.reaches_awake(at, from) {
             return None;
         }
-        let Kept { head, bytes } = &self.servers[from].process.as_ref()?.offered;
-        (head.index == index).then(|| Checkpoint::read(bytes).ok())?
+        let offered = &self.servers[from].process.as_ref()?.offered;
+        (offered.head.index == index).then(|| offered.clone())
     }
 
     pub(in super::super) fn reaches_awake(&self, at: usize, other: usize) -> bool {
