@@ -289,10 +289,8 @@ impl Applier {
 
     fn cut(&mut self) -> Result<(), String> {
         (self.bytes, self.is_cutting) = (0, true);
-        let begun = std::time::Instant::now();
         let checkpoint = self.replica.checkpoint().map_err(|error| error.to_string())?;
         self.last_size = checkpoint.size();
-        tracing::warn!(took = ?begun.elapsed(), size = self.last_size, thread = std::thread::current().name(), "CUT");
         self.tasks.push_back(Task::Tell(Input::Cut(Box::new(checkpoint))));
         Ok(())
     }
