@@ -30,6 +30,7 @@ fn append() -> Request<'static> {
         session: SessionId(1 << 40),
         number: RequestNumber(7),
         attempt: Attempt(9),
+        after: Attempt(8),
         stamp: Stamp(123_456),
         token: FencingToken(1 << 40),
         lock: LockId(0),

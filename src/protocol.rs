@@ -236,6 +236,9 @@ pub struct Request<'a> {
     /// The number this request takes if it changes state.
     pub number: RequestNumber,
     pub attempt: Attempt,
+    /// The attempt that took the number before: the call that the client takes for the last one which
+    /// changed state.
+    pub after: Attempt,
     pub stamp: Stamp,
     /// The token under which the client acts, 0 when it has none.
     pub token: FencingToken,

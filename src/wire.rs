@@ -12,14 +12,16 @@ pub use reply::{decode_reply, encode_reply};
 pub use request::{decode_request, encode_request};
 
 use crate::limits::DATAGRAM_MAX;
-use layout::{AppendBody, RequestHeader};
+use layout::{AppendBody, ReplyHeader, RequestHeader};
 
 /// First two bytes of every datagram.
 pub const MAGIC: [u8; 2] = *b"BT";
 /// Version of the protocol; a datagram of another version is dropped.
-pub const VERSION: u8 = 1;
-/// Bytes of the header of a request and of a reply.
-pub const HEADER_LEN: usize = size_of::<RequestHeader>();
+pub const VERSION: u8 = 2;
+/// Bytes of the header of a request.
+pub const REQUEST_HEADER_LEN: usize = size_of::<RequestHeader>();
+/// Bytes of the header of a reply.
+pub const REPLY_HEADER_LEN: usize = size_of::<ReplyHeader>();
 /// Length to which `Init` is padded, so that no reply to it is longer than it.
 pub const INIT_LEN_MIN: usize = 128;
 /// What a session's first answer says.
@@ -29,7 +31,7 @@ pub const DISCONNECTED: &[u8] = b"Disconnected!";
 
 /// Data bytes that fit beside a file name of `name_len` bytes in one append.
 pub fn piece_max(name_len: usize) -> usize {
-    DATAGRAM_MAX - HEADER_LEN - size_of::<AppendBody>() - name_len
+    DATAGRAM_MAX - REQUEST_HEADER_LEN - size_of::<AppendBody>() - name_len
 }
 
 /// Why a datagram is no message.
@@ -101,7 +103,7 @@ fn seal(datagram: &mut [u8]) {
 }
 
 fn check(datagram: &[u8]) -> Result<(), Malformed> {
-    if datagram.len() < HEADER_LEN || datagram.len() > DATAGRAM_MAX {
+    if datagram.len() < REPLY_HEADER_LEN || datagram.len() > DATAGRAM_MAX {
         return Err(Malformed::Length);
     }
     if datagram[..2] != MAGIC {

@@ -89,6 +89,13 @@ mod once_failed {
         are_good(&[500_092, 501_556, 1122, 10_003_755, 10_022_379, 40_002_658]);
     }
 
+    /// ... in the place of one that a power loss took, and the client went on behind that one: story
+    /// `refused-instead`.
+    #[test]
+    fn late_copy_of_a_refused_call_stands_for_one_that_was_lost() {
+        are_good(&[1_795_852_731_181]);
+    }
+
     /// The simulator was wrong: about clients that a power loss had cut off from their session, ...
     #[test]
     fn belief_of_a_client_whose_session_the_power_loss_took() {

@@ -11,6 +11,7 @@ pub struct Speaker {
     pub session: SessionId,
     number: RequestNumber,
     attempt: Attempt,
+    after: Attempt,
     token: FencingToken,
     nonce: u64,
     pub step: Step,
@@ -46,6 +47,7 @@ impl Speaker {
             session: SessionId(0),
             number: RequestNumber(1),
             attempt: Attempt(nonce as u32),
+            after: Attempt(0),
             token: FencingToken(0),
             nonce,
             step: Step::Init,
@@ -68,6 +70,7 @@ impl Speaker {
             session: self.session,
             number: self.number,
             attempt: self.attempt,
+            after: self.after,
             stamp: Stamp(stamp),
             token: self.token,
             lock: LockId(0),
@@ -103,6 +106,7 @@ impl Speaker {
         }
         if reply.is_consumed {
             self.number = self.number.next();
+            self.after = self.attempt;
         }
         self.attempt = Attempt(self.attempt.0.wrapping_add(1));
         Heard::Next

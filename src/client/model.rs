@@ -152,6 +152,9 @@ impl Model {
             return self.repeat(now, id, out);
         }
         assert!(!session.is_closed, "a client that heard goodbye says no more");
+        if number == session.last + 1 {
+            assert_eq!(request.after, session.attempt, "it knows which call was the last");
+        }
         let is_early = match request.op {
             Op::Append { window, .. } => {
                 number > session.last + 1 && number - u64::from(window) <= session.last + 1

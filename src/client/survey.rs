@@ -86,6 +86,7 @@ fn question(number: u64, out: &mut Vec<u8>) {
         session: SessionId(0),
         number: RequestNumber(number),
         attempt: Attempt(0),
+        after: Attempt(0),
         stamp: Stamp(now_us()),
         token: FencingToken(0),
         lock: LockId(0),

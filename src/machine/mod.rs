@@ -197,6 +197,10 @@ impl Machine {
             if request.attempt.is_before(newest) && !mutant::is("stale_request_taken") {
                 return Admission::Ignore;
             }
+            // The same, where a power loss had taken the call that the client knows under this number.
+            if request.after != session.attempt && !mutant::is("contradiction_passed_over") {
+                return self.lose(request.session, session);
+            }
             return self.admit_next(request, session, section_limit);
         }
         match request.op {

@@ -51,7 +51,18 @@ impl World {
         self.machine.nonces[&nonce]
     }
 
+    /// The request of a client that knows which call of the session was the last.
+    fn knowing<'a>(&self, request: &Request<'a>) -> Request<'a> {
+        let session = self.machine.session(request.session);
+        let after = session.map_or(Attempt(0), |session| session.attempt);
+        Request { after, ..request.clone() }
+    }
+
     fn deliver(&mut self, request: &Request<'_>) -> Admission {
+        self.deliver_as_it_is(&self.knowing(request))
+    }
+
+    fn deliver_as_it_is(&mut self, request: &Request<'_>) -> Admission {
         let admission = self.machine.admit(request, Attempt(0), LIMIT);
         if let Admission::Propose(change) | Admission::Lost(change) = &admission {
             self.commit(change.clone(), &[]);
@@ -94,6 +105,7 @@ fn request(session: SessionId, number: u64, attempt: u32, token: u64, op: Op<'_>
         session,
         number: RequestNumber(number),
         attempt: Attempt(attempt),
+        after: Attempt(0),
         stamp: Stamp(0),
         token: FencingToken(token),
         lock: LockId(0),
@@ -227,14 +239,31 @@ fn silent_waiters_are_skipped_and_learn_it_when_they_come_back() {
     for id in &ids[1..] {
         assert_eq!(world.ask(*id, FencingToken(0), WAIT), Answer::Waiting);
     }
-    let admission =
-        world.machine.admit(&request(ids[0], 3, 9, token.0, Op::Release), Attempt(0), LIMIT);
+    let release = request(ids[0], 3, 9, token.0, Op::Release);
+    let admission = world.machine.admit(&world.knowing(&release), Attempt(0), LIMIT);
     let Admission::Propose(change) = admission else { panic!() };
     world.commit(change, &[ids[1], ids[2]]);
     assert_eq!(world.turns.len(), 1);
     assert_eq!(world.turns[0].0, ids[3]);
     assert_eq!(world.answer(ids[1]), Answer::Refused(Status::LeaseExpired, Reason::Skipped));
     assert_eq!(world.ask(ids[1], FencingToken(0), WAIT), Answer::Waiting);
+}
+
+/// 1. The server refuses append A, which takes no number, for want of room, and takes append B under that
+/// number. 2. A power loss takes B. 3. A late copy of A comes to the server as it starts. 4. The client goes
+/// on behind B.
+#[test]
+fn a_client_that_goes_on_behind_another_call_than_the_server_loses_its_session() {
+    let mut world = World::new();
+    let c1 = world.register(1);
+    let token = world.acquire(c1).0;
+    let after = world.machine.session(c1).unwrap().attempt;
+    let a = Request { after, ..request(c1, 3, 10, token, append("file_0", b"A")) };
+    assert!(matches!(world.deliver_as_it_is(&a), Admission::Propose(_)));
+    let behind_b = Request { after: Attempt(11), ..request(c1, 4, 12, token, Op::Release) };
+    assert!(matches!(world.deliver_as_it_is(&behind_b), Admission::Lost(_)));
+    assert!(world.files.iter().all(Vec::is_empty));
+    assert!(world.machine.lock.holder.is_none());
 }
 
 #[test]
@@ -397,6 +426,7 @@ fn a_revocation_that_crosses_the_release_changes_nothing() {
     let token = world.acquire(c1);
     let op = Op::Revoke { token, reason: "late" };
     let request = request(operator, 2, 9, 0, op);
+    let request = world.knowing(&request);
     let Admission::Propose(late) = world.machine.admit(&request, Attempt(0), LIMIT) else {
         panic!("not proposed")
     };

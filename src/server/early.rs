@@ -90,6 +90,8 @@ impl Piece {
             session: self.session,
             number: self.number,
             attempt: self.attempt,
+            // What it waited for is a piece of the same append.
+            after: self.attempt,
             stamp: self.stamp,
             token: self.token,
             lock: self.lock,

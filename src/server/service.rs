@@ -203,6 +203,7 @@ fn ask(socket: &UdpSocket, number: u64) -> io::Result<()> {
         session: SessionId(u64::MAX),
         number: RequestNumber(number),
         attempt: Attempt(1),
+        after: Attempt(0),
         stamp: Stamp(number),
         token: FencingToken(0),
         lock: LockId(0),

@@ -106,6 +106,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("sessions_without_epoch", "a power loss has sessions of the same number", 2000),
     mutant("lost_grant_told", "a grant is told that is lost already", 2000),
     mutant("expiry_not_stable", "a power loss may take a loss back that was told", 100),
+    mutant("contradiction_passed_over", "a client goes on behind a call that is lost", 2000),
     mutant("refusal_forgotten", "a late copy of a refused call is done", 2000),
     mutant("ack_before_files", "a release is answered before it is in the files", 300),
     mutant("full_flush_dropped", "sections that found no space are forgotten", 300),

@@ -60,6 +60,7 @@ pub const TALES: &[Tale] = &[
     tale("told-lost", "who was told that its section is lost never finds it published", told_lost),
     tale("told-late", "a loss is told, however other calls have failed meanwhile", told_late),
     tale("refused-copy", "a late copy of a refused call is done after a restart", refused_copy),
+    tale("refused-instead", "... in the place of one that a power loss took", refused_instead),
     tale("close-refused", "a close that was refused for want of room", close_refused),
     tale("given-up", "the log stays short though nobody releases anything", given_up),
     tale("slow-start", "a start takes long: nobody who waits is passed over", slow_start),

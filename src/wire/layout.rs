@@ -1,6 +1,6 @@
 //! Where each field of a message stands: docs/PROTOCOL.md as structures.
 
-use super::HEADER_LEN;
+use super::{REPLY_HEADER_LEN, REQUEST_HEADER_LEN};
 use crate::limits::{CLIENT_TEXT_MAX, DATAGRAM_MAX, NAME_MAX, READ_MAX};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -18,6 +18,7 @@ pub(super) struct RequestHeader {
     pub(super) stamp: U64,
     pub(super) attempt: U32,
     pub(super) lock: U32,
+    pub(super) after: U32,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -128,10 +129,10 @@ pub(super) mod reform {
 pub(super) const TRY_ONLY: u32 = 1;
 pub(super) const CONSUMED: u8 = 1;
 
-const _: () = assert!(HEADER_LEN == 48 && size_of::<ReplyHeader>() == HEADER_LEN);
-const _: () = assert!(HEADER_LEN + size_of::<U64>() + READ_MAX <= DATAGRAM_MAX);
+const _: () = assert!(REQUEST_HEADER_LEN == 52 && REPLY_HEADER_LEN == 48);
+const _: () = assert!(REPLY_HEADER_LEN + size_of::<U64>() + READ_MAX <= DATAGRAM_MAX);
 const _: () = assert!(
-    HEADER_LEN + size_of::<InitBody>() + 3 * CLIENT_TEXT_MAX <= DATAGRAM_MAX
+    REQUEST_HEADER_LEN + size_of::<InitBody>() + 3 * CLIENT_TEXT_MAX <= DATAGRAM_MAX
         && CLIENT_TEXT_MAX <= u8::MAX as usize
         && NAME_MAX <= u8::MAX as usize
 );

@@ -4,7 +4,9 @@ use super::layout::{
     AppendBody, InitBody, InspectBody, Pair, ReadBody, ReformBody, RequestHeader, TRY_ONLY, kind,
     reform,
 };
-use super::{HEADER_LEN, INIT_LEN_MIN, MAGIC, Malformed, VERSION, check, clip, empty, seal};
+use super::{
+    INIT_LEN_MIN, MAGIC, Malformed, REQUEST_HEADER_LEN, VERSION, check, clip, empty, seal,
+};
 use crate::limits::{CLIENT_TEXT_MAX, DATAGRAM_MAX, NAME_MAX, PEER_ADDR_MAX, REASON_TEXT_MAX};
 use crate::protocol::{ClientInfo, Op, Reform, Request};
 use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
@@ -24,6 +26,7 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
         stamp: request.stamp.0.into(),
         attempt: request.attempt.0.into(),
         lock: request.lock.0.into(),
+        after: request.after.0.into(),
     };
     out.clear();
     out.extend_from_slice(header.as_bytes());
@@ -138,6 +141,7 @@ pub fn decode_request(datagram: &[u8]) -> Result<Request<'_>, Malformed> {
         session,
         number: RequestNumber(header.number.get()),
         attempt: Attempt(header.attempt.get()),
+        after: Attempt(header.after.get()),
         stamp: Stamp(header.stamp.get()),
         token: FencingToken(header.token.get()),
         lock: LockId(header.lock.get()),
@@ -172,7 +176,9 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Op<'_>, Malformed> {
             let reason = str::from_utf8(reason).map_err(|_| Malformed::Field)?;
             Op::Revoke { token: FencingToken(token.get()), reason }
         }
-        kind::CLUSTER if HEADER_LEN + body.len() < DATAGRAM_MAX => return Err(Malformed::Length),
+        kind::CLUSTER if REQUEST_HEADER_LEN + body.len() < DATAGRAM_MAX => {
+            return Err(Malformed::Length);
+        }
         kind::CLUSTER if body.iter().any(|&byte| byte != 0) => return Err(Malformed::Field),
         kind::CLUSTER => Op::Cluster,
         kind::REFORM => Op::Reform(decode_reform(body)?),
@@ -186,7 +192,7 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Op<'_>, Malformed> {
 }
 
 fn decode_init(body: &[u8]) -> Result<Op<'_>, Malformed> {
-    if HEADER_LEN + body.len() < INIT_LEN_MIN {
+    if REQUEST_HEADER_LEN + body.len() < INIT_LEN_MIN {
         return Err(Malformed::Length);
     }
     let (fixed, mut rest) = InitBody::ref_from_prefix(body).map_err(|_| Malformed::Length)?;
@@ -207,7 +213,7 @@ fn decode_init(body: &[u8]) -> Result<Op<'_>, Malformed> {
     if fixed.reserved != 0 || rest.iter().any(|&byte| byte != 0) {
         return Err(Malformed::Field);
     }
-    if !rest.is_empty() && HEADER_LEN + body.len() > INIT_LEN_MIN {
+    if !rest.is_empty() && REQUEST_HEADER_LEN + body.len() > INIT_LEN_MIN {
         return Err(Malformed::Length);
     }
     Ok(Op::Init { nonce: fixed.nonce.get(), client })

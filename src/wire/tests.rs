@@ -20,7 +20,7 @@ impl Golden {
         attempt: u32,
         last: [u8; 4],
     ) -> Self {
-        let mut bytes = vec![b'B', b'T', 1, kind, 0, 0, 0, 0];
+        let mut bytes = vec![b'B', b'T', 2, kind, 0, 0, 0, 0];
         for field in [session, number, token, 0x0102_0304_0506_0708] {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
@@ -61,6 +61,7 @@ fn request(session: u64, token: u64, op: Op<'_>) -> Request<'_> {
         session: SessionId(session),
         number: RequestNumber(0x1112),
         attempt: Attempt(0x21),
+        after: Attempt(0x1F),
         stamp: Stamp(0x0102_0304_0506_0708),
         token: FencingToken(token),
         lock: LockId(0),
@@ -93,15 +94,17 @@ fn encoded_reply(reply: &Reply<'_>) -> Vec<u8> {
 
 /// One request of every kind, with its expected bytes.
 fn golden_requests() -> Vec<(Request<'static>, Vec<u8>)> {
-    let head = |kind, token| Golden::header(kind, 0xA1A2, 0x1112, token, 0x21, [0; 4]);
+    let of =
+        |kind, session, token| Golden::header(kind, session, 0x1112, token, 0x21, [0; 4]).u32(0x1F);
+    let head = |kind, token| of(kind, 0xA1A2, token);
     let client =
         ClientInfo { host: "h1".into(), user: "ü".into(), program: String::new(), pid: 0x3132 };
-    let init = Golden::header(0x01, 0, 0x1112, 0, 0x21, [0; 4])
+    let init = of(0x01, 0, 0)
         .u64(0x4142_4344_4546_4748)
         .u32(0x3132)
         .with(&[2, 2, 0, 0])
         .with(b"h1\xC3\xBC")
-        .with(&[0; 60]);
+        .with(&[0; 56]);
     let revoke = Op::Revoke { token: FencingToken(0x5152), reason: "stück" };
     let append =
         Op::Append { file: b"file_7", total: 0x0102_0304, offset: 5, window: 9, data: b"abc" };
@@ -127,10 +130,7 @@ fn golden_requests() -> Vec<(Request<'static>, Vec<u8>)> {
             head(10, 0).u64(0x0203).with(&[3, 0, 0, 0, 0, 0, 0, 0]).sealed(),
         ),
         (request(0xA1A2, 3, revoke), head(11, 3).u64(0x5152).with("stück".as_bytes()).sealed()),
-        (
-            request(0, 0, Op::Cluster),
-            Golden::header(12, 0, 0x1112, 0, 0x21, [0; 4]).with(&[0; 1152]).sealed(),
-        ),
+        (request(0, 0, Op::Cluster), of(12, 0, 0).with(&[0; 1148]).sealed()),
         (
             request(0xA1A2, 0, Op::Reform(Reform::Add { server: 4, addr: "db4:1".into() })),
             head(13, 0).u64(4).with(&[1, 5, 0, 0, 0, 0, 0, 0]).with(b"db4:1").sealed(),
@@ -217,11 +217,14 @@ fn golden_reply(kind: u8) -> Vec<u8> {
 #[test]
 fn a_datagram_of_another_length_protocol_or_version_is_malformed() {
     let good = golden_request(kind::RELEASE);
-    assert_eq!(decode_request(&good[..HEADER_LEN - 1]), Err(Malformed::Length));
+    assert_eq!(decode_request(&good[..REPLY_HEADER_LEN - 1]), Err(Malformed::Length));
+    let mut cut = good[..REQUEST_HEADER_LEN - 1].to_vec();
+    seal(&mut cut);
+    assert_eq!(decode_request(&cut), Err(Malformed::Length));
     assert_eq!(decode_request(&[]), Err(Malformed::Length));
     assert_eq!(decode_request(&vec![0; DATAGRAM_MAX + 1]), Err(Malformed::Length));
     assert_eq!(decode_request(&resealed(good.clone(), 0, b'C')), Err(Malformed::Magic));
-    assert_eq!(decode_request(&resealed(good.clone(), 2, 2)), Err(Malformed::Version));
+    assert_eq!(decode_request(&resealed(good.clone(), 2, 1)), Err(Malformed::Version));
     assert_eq!(decode_request(&resealed(good, 3, 14)), Err(Malformed::Kind));
 }
 
@@ -242,7 +245,8 @@ fn requests_and_replies_are_never_taken_for_each_other() {
         assert!(decode_reply(&bytes).is_err());
     }
     for (_, bytes) in golden_replies() {
-        assert_eq!(decode_request(&bytes), Err(Malformed::Kind));
+        let malformed = decode_request(&bytes).unwrap_err();
+        assert!(matches!(malformed, Malformed::Kind | Malformed::Length));
     }
 }
 
@@ -257,14 +261,14 @@ fn a_body_shorter_or_longer_than_its_kind_is_malformed() {
     }
     let long = [kind::INIT, kind::ACQUIRE, kind::APPEND, kind::READ, kind::INSPECT, kind::REVOKE];
     for kind in long.into_iter().chain([kind::CLUSTER, kind::REFORM]) {
-        let mut shorter = golden_request(kind)[..HEADER_LEN + 4].to_vec();
+        let mut shorter = golden_request(kind)[..REQUEST_HEADER_LEN + 4].to_vec();
         seal(&mut shorter);
         assert_eq!(decode_request(&shorter), Err(Malformed::Length), "{kind}");
     }
     let append = golden_request(kind::APPEND);
-    assert_eq!(decode_request(&resealed(append, 58, 200)), Err(Malformed::Length));
+    assert_eq!(decode_request(&resealed(append, 62, 200)), Err(Malformed::Length));
     for kind in [kind::GRANTED, kind::QUEUED, kind::DONE, kind::DATA] {
-        let mut shorter = golden_reply(kind)[..HEADER_LEN + 4].to_vec();
+        let mut shorter = golden_reply(kind)[..REPLY_HEADER_LEN + 4].to_vec();
         seal(&mut shorter);
         assert_eq!(decode_reply(&shorter), Err(Malformed::Length), "{kind}");
     }
@@ -283,27 +287,27 @@ fn no_reply_carries_more_data_than_a_read_may_ask_for() {
 #[test]
 fn a_field_out_of_its_range_is_malformed() {
     let bad_requests = [
-        resealed(golden_request(kind::ACQUIRE), 48, 2),
-        resealed(golden_request(kind::ACQUIRE), 52, 1),
-        resealed(golden_request(kind::APPEND), 59, 1),
-        resealed(golden_request(kind::READ), 61, 1),
-        resealed(golden_request(kind::INSPECT), 57, 1),
-        resealed(golden_request(kind::REVOKE), 56, 0xFF),
+        resealed(golden_request(kind::ACQUIRE), 52, 2),
+        resealed(golden_request(kind::ACQUIRE), 56, 1),
+        resealed(golden_request(kind::APPEND), 63, 1),
+        resealed(golden_request(kind::READ), 65, 1),
+        resealed(golden_request(kind::INSPECT), 61, 1),
+        resealed(golden_request(kind::REVOKE), 60, 0xFF),
         // A reform for no server, of no kind, with an address that none has or none where one
         // belongs, or that is no text.
-        resealed(golden_request(kind::REFORM), 48, 0),
-        resealed(golden_request(kind::REFORM), 56, 2),
-        resealed(golden_request(kind::REFORM), 56, 4),
-        resealed(golden_request(kind::REFORM), 58, 1),
-        resealed(golden_request(kind::REFORM), 64, 0xFF),
+        resealed(golden_request(kind::REFORM), 52, 0),
+        resealed(golden_request(kind::REFORM), 60, 2),
+        resealed(golden_request(kind::REFORM), 60, 4),
+        resealed(golden_request(kind::REFORM), 62, 1),
+        resealed(golden_request(kind::REFORM), 68, 0xFF),
         resealed(golden_request(kind::CLUSTER), 1199, 1),
         resealed(golden_request(kind::CLUSTER), 8, 1),
         encoded_request(&request(1, 1, Op::Reform(Reform::Add { server: 1, addr: String::new() }))),
         // Text that is too long, not UTF-8, or not followed by zeros.
-        resealed(golden_request(kind::INIT), 60, 64),
-        resealed(golden_request(kind::INIT), 66, 0xFF),
+        resealed(golden_request(kind::INIT), 64, 64),
+        resealed(golden_request(kind::INIT), 70, 0xFF),
         resealed(golden_request(kind::INIT), 127, 1),
-        resealed(golden_request(kind::INIT), 63, 1),
+        resealed(golden_request(kind::INIT), 67, 1),
         // `Init` with a session, and another request without one.
         resealed(golden_request(kind::INIT), 8, 1),
         resealed(resealed(golden_request(kind::RELEASE), 8, 0), 9, 0),
@@ -493,6 +497,7 @@ fn any_request(parts: &Parts, kind: usize) -> Request<'_> {
         session: SessionId(session),
         number: RequestNumber(number),
         attempt: Attempt(attempt),
+        after: Attempt(b),
         stamp: Stamp(stamp),
         token: FencingToken(token),
         lock: LockId(lock),

@@ -185,6 +185,7 @@ pub fn ask(server: &Server) -> Option<Outcome<'static>> {
         session: SessionId(u64::MAX),
         number: RequestNumber(1),
         attempt: Attempt(1),
+        after: Attempt(0),
         stamp: Stamp(1),
         token: FencingToken(0),
         lock: LockId(0),

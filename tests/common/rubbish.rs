@@ -116,6 +116,7 @@ fn request(op: Op<'_>) -> Vec<u8> {
         session: SessionId(if is_new { 0 } else { NO_SESSION }),
         number: RequestNumber(1),
         attempt: Attempt(1),
+        after: Attempt(0),
         stamp: Stamp(1),
         token: FencingToken(0),
         lock: LockId(0),

@@ -89,6 +89,10 @@ impl Exchange {
     fn count_answer(&mut self, reply: &Reply<'_>, piece: u64, now: u64) {
         let is_consumed = reply.is_consumed || mutant::is("every_answer_counts");
         self.next_number = RequestNumber(reply.number.0 + u64::from(is_consumed));
+        // The answer to a piece of an append is for all before it.
+        if is_consumed || piece > 0 {
+            self.taken = reply.attempt;
+        }
         let is_whole = self.window.on_answered(piece, now, &self.rtt);
         let is_refused = matches!(reply.outcome, Outcome::Refused { .. });
         if let (Outcome::Done { lease_ms }, Some(flight)) = (&reply.outcome, &self.flight) {
@@ -278,7 +282,10 @@ impl Exchange {
         let pieces = if let Kind::Append { pieces } = kind { pieces } else { 1 };
         let step = u32::from(!mutant::is("attempt_repeated"));
         self.attempt = Attempt(self.attempt.0.wrapping_add(step));
-        self.flight = Some(Flight { kind, token, first: number, attempt: self.attempt });
+        // A cancel follows the acquire that it takes back.
+        let cancelled = self.flight.take().filter(|_| kind == Kind::Cancel);
+        let after = cancelled.map_or(self.taken, |flight| flight.attempt);
+        self.flight = Some(Flight { kind, token, first: number, attempt: self.attempt, after });
         self.window.restart(pieces);
         self.rtt.reset();
     }

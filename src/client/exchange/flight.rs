@@ -18,6 +18,8 @@ pub(super) struct Flight {
     /// The number of the request, or of the first piece of an append.
     pub(super) first: RequestNumber,
     pub(super) attempt: Attempt,
+    /// The attempt that took the number before the first.
+    pub(super) after: Attempt,
 }
 
 /// What the request asks for; the bytes of an append and the name of a file are in [`Payload`].
@@ -229,6 +231,7 @@ impl Exchange {
             session: if flight.kind == Kind::Init { SessionId(0) } else { self.session },
             number: RequestNumber(flight.first.0 + piece),
             attempt: flight.attempt,
+            after: if piece == 0 { flight.after } else { flight.attempt },
             stamp: Stamp(now),
             token: flight.token,
             lock: LockId(0),

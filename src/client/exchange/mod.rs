@@ -87,6 +87,8 @@ pub struct Exchange {
     client_id: u32,
     next_number: RequestNumber,
     attempt: Attempt,
+    /// The attempt that took the number before the next.
+    taken: Attempt,
     state: State,
 
     held: Held,
@@ -175,6 +177,7 @@ impl Exchange {
             // The registration has no session yet: its attempt comes from the nonce, so that a
             // late reply to an earlier user of the same port is not taken for its answer.
             attempt: Attempt((config.nonce & 0xffff) as u32),
+            taken: Attempt(0),
             state: State::Open,
             held: Held::default(),
             lease: Arc::default(),

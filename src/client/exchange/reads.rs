@@ -13,6 +13,7 @@ pub struct Reads {
     session: SessionId,
     number: RequestNumber,
     attempt: Attempt,
+    after: Attempt,
     token: FencingToken,
 }
 
@@ -29,6 +30,7 @@ impl Exchange {
             session: self.session,
             number: self.next_number,
             attempt: self.attempt,
+            after: self.taken,
             token: self.token().unwrap_or_default(),
         })
     }
@@ -41,8 +43,9 @@ impl Exchange {
 
 impl Reads {
     pub fn encode(&self, op: Op<'_>, stamp: Stamp, out: &mut Vec<u8>) {
-        let Reads { server: _, session, number, attempt, token } = *self;
-        let request = Request { session, number, attempt, stamp, token, lock: LockId(0), op };
+        let Reads { server: _, session, number, attempt, after, token } = *self;
+        let lock = LockId(0);
+        let request = Request { session, number, attempt, after, stamp, token, lock, op };
         wire::encode_request(&request, out);
     }
 

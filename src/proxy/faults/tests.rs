@@ -11,6 +11,7 @@ fn request(peer: u64, number: u64, op: Op<'_>) -> Vec<u8> {
         session,
         number: RequestNumber(number),
         attempt: Attempt(number as u32),
+        after: Attempt(0),
         stamp: Stamp(0),
         token: FencingToken(0),
         lock: LockId(0),

@@ -48,6 +48,7 @@ fn deliver(core: &mut Core, session: u64, number: u64, op: Op<'_>, actions: &mut
         session: SessionId(session),
         number: RequestNumber(number),
         attempt: Attempt(number as u32),
+        after: Attempt(number as u32 - 1),
         stamp: Stamp(number),
         token: FencingToken((1 << 40) + 1),
         lock: LockId(0),

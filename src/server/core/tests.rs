@@ -86,6 +86,11 @@ impl Stage {
             session: client.session,
             number: RequestNumber(client.number),
             attempt: client.attempt.into_attempt(),
+            after: self
+                .core
+                .machine()
+                .session(client.session)
+                .map_or(Attempt(0), |one| one.attempt),
             stamp: Stamp(self.now * 1000 + u64::from(client.attempt)),
             token: client.token,
             lock: LockId(0),
@@ -512,6 +517,7 @@ fn late_duplicates_neither_renew_nor_move_a_session() {
         session: c1.session,
         number: RequestNumber(2),
         attempt: Attempt(2),
+        after: Attempt(1),
         stamp: Stamp(0),
         token: FencingToken(0),
         lock: LockId(0),

@@ -356,6 +356,26 @@ pub fn refused_copy(stage: &mut Stage) -> Verdict {
     stage.has("A")
 }
 
+/// The same under the number of a call that was done and that a power loss took: what comes after it
+/// follows a call that the server never heard.
+pub fn refused_instead(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    append(stage, 0, "A")?;
+    stage.pass_ms(50)?;
+    fill(stage)?;
+    let late = stage.now() + 8 * LEASE_MS * 1000;
+    stage.order(0, ToServer, 1, Repeat(late));
+    stage.call(0, Append('X'), Refused)?;
+    stage.set_room(None);
+    stage.pass_ms(600)?;
+    append(stage, 0, "B")?;
+    stage.crash_server(Worst);
+    stage.pass_ms(9 * LEASE_MS)?;
+    stage.call(0, Release, Lost)?;
+    stage.has("")
+}
+
 pub fn close_refused(stage: &mut Stage) -> Verdict {
     connect(stage)?;
     stage.call(0, Acquire, Well)?;
