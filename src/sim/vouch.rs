@@ -39,7 +39,7 @@ pub fn spoil(disk: &MemDisk, context: &mut Context) {
     if !may_fail || !context.random.chance(SPOILED) {
         return;
     }
-    let at = disk.operations() + context.random.between(0, 2);
+    let at = disk.operations() + context.random.between(0, 4);
     let is_full = faults.disk_full && (!faults.disk_errors || context.random.chance(0.5));
     if is_full {
         context.full.push((context.now, context.now));

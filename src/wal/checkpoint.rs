@@ -1,4 +1,4 @@
-//! Checkpoints: the state up to one index, in one small file that is replaced whole.
+//! Checkpoints: the state up to one index, in one file that is replaced whole.
 
 use super::{Error, VERSION};
 use crate::disk::{self, Disk, DiskFile};

@@ -154,9 +154,11 @@ impl Driver {
             Input::Kept(kept) => {
                 let covered = self.node.compact(&kept.head);
                 self.node.offer(&kept.head);
-                let free = [Order::Apply(Due::Free), Order::Apply(Due::Gone(Box::new(covered)))];
-                orders.push(Order::Offer(*kept));
-                orders.extend(free);
+                orders.extend([
+                    Order::Offer(*kept),
+                    Order::Apply(Due::Free),
+                    Order::Apply(Due::Gone(Box::new(covered))),
+                ]);
             }
             Input::NotKept => self.cut_again = Some(Millis(now.0 + CUT_AGAIN_MS)),
             Input::Fetched(message, mut checkpoint) => {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `member` | looks after the node when nobody else does: at its deadlines, and for rare news |
 //! | `journal` | writes and syncs the journal under load; what comes meanwhile goes together |
-//! | `apply` | applies what takes long, takes over states |
+//! | `apply` | applies what takes long, and everything while much is staged; takes over states, cuts checkpoints |
 //! | `peer` | two for each other member: one sends ([`peers`]), one receives ([`hear`]); one more where a member fetches what it lacks of the data files ([`fetch`]) or a server is let in ([`join`]) |
 //!
 //! What there is to decide is decided by [`driver`] and [`applier`], which the simulator runs too.

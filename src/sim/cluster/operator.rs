@@ -168,7 +168,7 @@ impl World {
         if !is_known {
             return Ok(());
         }
-        let crash = self.threaten(at, JOIN_CRASHES, 12);
+        let crash = self.threaten(at, JOIN_CRASHES, 14);
         let Some(process) = &self.servers[other].process else { return Ok(()) };
         let files = self.context.plan.files;
         let read = |file, offset, len| {
@@ -207,8 +207,7 @@ fn take_over(
     let head = &mut checkpoint.head;
     head.log_from = (head.index, head.term);
     head.hard = (head.term, 0, head.index);
-    let kept = write_checkpoint(disk, &private, LogIndex(0), &checkpoint);
-    kept.map(drop).map_err(|error| error.to_string())
+    write_checkpoint(disk, &private, LogIndex(0), &checkpoint).map_err(|error| error.to_string())
 }
 
 /// So many servers come in at most.

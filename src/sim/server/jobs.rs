@@ -142,7 +142,7 @@ impl Server {
         if life != self.life || self.process.is_none() {
             return Ok(None);
         }
-        let crash = self.threaten(CHECKPOINT_CRASHES, 6, context);
+        let crash = self.threaten(CHECKPOINT_CRASHES, 7, context);
         if crash.is_none() {
             vouch::spoil(&self.disk, context);
         }

@@ -196,12 +196,14 @@ fn a_power_loss_during_any_operation_leaves_a_prefix_with_all_that_was_synced() 
 #[test]
 fn a_checkpoint_is_replaced_whole_or_not_at_all() {
     let dir = Path::new(DIR);
-    for at in 0..8 {
+    let mut done = 0;
+    for at in 0..10 {
         let disk = MemDisk::new();
         disk.create_dir(dir).unwrap();
         write_checkpoint(&disk, dir, LogIndex(1), &[&[1; 3000]]).unwrap();
         disk.set_fault(Some(Fault::PowerOff(disk.operations() + at)));
-        let is_done = write_checkpoint(&disk, dir, LogIndex(2), &[&[2; 2000]]).is_ok();
+        let is_done = write_checkpoint(&disk, dir, LogIndex(2), &[&[2; 900], &[2; 1100]]).is_ok();
+        done += u32::from(is_done);
         for seed in 0..100 {
             let found = read_checkpoint(&disk.after_power_loss(seed), dir).unwrap().unwrap();
             assert!(found.index == LogIndex(2) || !is_done);
@@ -209,4 +211,5 @@ fn a_checkpoint_is_replaced_whole_or_not_at_all() {
             assert_eq!(found.state, whole);
         }
     }
+    assert_eq!(done, 1, "the power goes at each of its steps, and once behind the last");
 }

@@ -27,7 +27,7 @@ impl World {
         checkpoint: Box<Checkpoint>,
         message: Option<Message>,
     ) -> Verdict {
-        let crash = self.threaten(at, KEEP_CRASHES, 8);
+        let crash = self.threaten(at, KEEP_CRASHES, 10);
         if crash.is_none() {
             vouch::spoil(&self.servers[at].disk, &mut self.context);
         }
