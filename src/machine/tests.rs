@@ -249,9 +249,9 @@ fn silent_waiters_are_skipped_and_learn_it_when_they_come_back() {
     assert_eq!(world.ask(ids[1], FencingToken(0), WAIT), Answer::Waiting);
 }
 
-/// 1. The server refuses append A, which takes no number, for want of room, and takes append B under that
-/// number. 2. A power loss takes B. 3. A late copy of A comes to the server as it starts. 4. The client goes
-/// on behind B.
+/// First the server refuses append A, which takes no number, for want of room, and takes append B under that
+/// number. Then a power loss takes B, and a late copy of A comes to the server as it starts. The client
+/// goes on behind B.
 #[test]
 fn a_client_that_goes_on_behind_another_call_than_the_server_loses_its_session() {
     let mut world = World::new();
