@@ -27,7 +27,7 @@ pub enum Due {
     State(Message),
     /// No checkpoint is under way any more.
     Free,
-    /// The same, but the last one was not kept: another is due.
+    /// The last one was not kept: another is due.
     Again,
     /// A client of this session makes a backup.
     Backup(SessionId),
@@ -103,10 +103,7 @@ impl Applier {
         match due {
             Due::Gone(_) => {}
             Due::Free => self.is_cutting = false,
-            Due::Again => {
-                self.is_cutting = false;
-                self.bytes = self.bytes.max(self.bytes_between());
-            }
+            Due::Again => self.bytes = self.bytes.max(self.bytes_between()),
             other => self.due.push_back(other),
         }
     }
@@ -346,8 +343,9 @@ mod tests {
             tasks.any(|task| matches!(task, Task::Tell(Input::Cut(_))))
         };
         assert!(is_cut(&mut applier));
-        assert!(!is_cut(&mut applier));
         applier.add(Due::Again);
+        assert!(!is_cut(&mut applier), "the first is on its way");
+        applier.add(Due::Free);
         assert!(is_cut(&mut applier));
         applier.add(Due::Free);
         assert!(!is_cut(&mut applier));

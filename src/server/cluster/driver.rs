@@ -160,7 +160,11 @@ impl Driver {
                     Order::Apply(Due::Gone(Box::new(covered))),
                 ]);
             }
-            Input::NotKept => self.cut_again = Some(Millis(now.0 + CUT_AGAIN_MS)),
+            Input::NotKept => {
+                // A state of another member need not wait until there is room for this one's.
+                orders.push(Order::Apply(Due::Free));
+                self.cut_again = Some(Millis(now.0 + CUT_AGAIN_MS));
+            }
             Input::Fetched(message, mut checkpoint) => {
                 let place = self.node.place_checkpoint(&mut checkpoint.head);
                 if mutant::is("state_not_kept") {
