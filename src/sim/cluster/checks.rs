@@ -46,7 +46,15 @@ impl World {
         let mut having = Vec::new();
         for (at, server) in self.servers.iter().enumerate() {
             let disk = server.disk.after_power_loss(self.judge.next());
-            let Ok(found) = recover(&disk, &dir, &options, &founders) else { continue };
+            let found = match recover(&disk, &dir, &options, &founders) {
+                Ok(found) => found,
+                Err(error)
+                    if server.process.is_some() && !self.context.plan.faults.spoils_disk() =>
+                {
+                    return Err(format!("server {at} could not start again: {error}"));
+                }
+                Err(_) => continue,
+            };
             let is_covered = found.log.before().0 >= index;
             if is_covered || found.log.term_of(index) == Some(term) {
                 having.push(at as u64 + 1);
