@@ -179,10 +179,10 @@ impl Machine {
                 }
                 return Admission::Repeat;
             }
-            // The client has been told that no call took this number: a duplicate of a refused one
-            // took effect after a restart. It can neither be undone nor explained.
-            let is_contradiction =
-                number == session.last && session.attempt.is_before(request.attempt);
+            // The client has been told that no call took this number: a duplicate of a refused one, or
+            // several of its pieces, took effect after a restart. That can neither be undone nor
+            // explained.
+            let is_contradiction = session.attempt.is_before(request.attempt);
             let is_ignored = mutant::is("contradiction_ignored");
             return if is_contradiction && !session.is_closed() && !is_ignored {
                 self.lose(request.session, session)
@@ -194,7 +194,11 @@ impl Machine {
             return Admission::Refuse(Status::SessionLost, Reason::None);
         }
         if number == next || (number == next.next() && mutant::is("gap_accepted")) {
-            if request.attempt.is_before(newest) && !mutant::is("stale_request_taken") {
+            // A restart forgets the newest, but not what took the last number: a late piece of an append
+            // that was refused earlier says nothing of the calls since.
+            let is_before = |attempt| request.attempt.is_before(attempt);
+            let is_late = is_before(newest) || is_before(session.attempt);
+            if is_late && !mutant::is("stale_request_taken") {
                 return Admission::Ignore;
             }
             // The same, where a power loss had taken the call that the client knows under this number.

@@ -72,8 +72,9 @@ impl World {
 
     /// The next request of a session; its answer.
     fn ask(&mut self, session: SessionId, token: FencingToken, op: Op<'_>) -> Answer {
-        let number = self.machine.session(session).unwrap().last.next().0;
-        match self.deliver(&request(session, number, 9, token.0, op)) {
+        let last = self.machine.session(session).unwrap();
+        let (number, attempt) = (last.last.next().0, last.attempt.0.max(9));
+        match self.deliver(&request(session, number, attempt, token.0, op)) {
             Admission::Propose(_) => self.machine.session(session).unwrap().answer,
             Admission::Refuse(status, reason) => Answer::Refused(status, reason),
             Admission::Holding(token) => Answer::Granted(token),
@@ -212,7 +213,7 @@ fn an_earlier_piece_that_comes_again_is_answered_by_the_last_one() {
     let token = world.acquire(c1);
     let piece = |number, offset, data: &'static [u8]| {
         let op = Op::Append { file: b"file_0", total: 4, offset, window: 0, data };
-        request(c1, number, 7, token.0, op)
+        request(c1, number, 17, token.0, op)
     };
     assert!(matches!(world.deliver(&piece(3, 0, b"ab")), Admission::Propose(_)));
     assert!(matches!(world.deliver(&piece(4, 2, b"cd")), Admission::Propose(_)));
@@ -266,6 +267,38 @@ fn a_client_that_goes_on_behind_another_call_than_the_server_loses_its_session()
     assert!(world.machine.lock.holder.is_none());
 }
 
+/// An append's second piece was refused, and the client went on. After a restart, late pieces of that append
+/// come: the third in its turn, or second and third before what the client asks next.
+#[test]
+fn late_pieces_of_an_append_that_was_refused_end_a_session_only_where_they_took_effect() {
+    let mut world = World::new();
+    let c1 = world.register(1);
+    let token = world.acquire(c1).0;
+    let after = world.machine.session(c1).unwrap().attempt;
+    let piece = |number, offset, after| {
+        let op = Op::Append { file: b"file_0", total: 9, offset, window: 0, data: b"abc" };
+        Request { after, ..request(c1, number, 10, token, op) }
+    };
+    assert!(matches!(world.deliver_as_it_is(&piece(3, 0, after)), Admission::Propose(_)));
+    let next = |number| Request {
+        after: Attempt(10),
+        ..request(c1, number, 11, token, append("file_1", b"B"))
+    };
+    let mut other = World { machine: world.machine.clone(), ..World::new() };
+
+    assert!(matches!(world.deliver_as_it_is(&next(4)), Admission::Propose(_)));
+    assert_eq!(
+        world.machine.admit(&piece(5, 6, Attempt(10)), Attempt(10), LIMIT),
+        Admission::Ignore
+    );
+
+    for (number, offset) in [(4, 3), (5, 6)] {
+        let late = piece(number, offset, Attempt(10));
+        assert!(matches!(other.deliver_as_it_is(&late), Admission::Propose(_)));
+    }
+    assert!(matches!(other.deliver_as_it_is(&next(4)), Admission::Lost(_)));
+}
+
 #[test]
 fn cancel_gives_back_a_grant_that_crossed_it() {
     let mut world = World::new();
@@ -296,15 +329,16 @@ fn an_earlier_piece_of_the_newest_append_gets_its_answer() {
     let token = world.acquire(c1);
     let piece = |number, offset| {
         let op = Op::Append { file: b"file_0", total: 2, offset, window: 0, data: b"x" };
-        request(c1, number, 7, token.0, op)
+        request(c1, number, 17, token.0, op)
     };
     for (number, offset) in [(3, 0), (4, 1)] {
         assert!(matches!(world.deliver(&piece(number, offset)), Admission::Propose(_)));
     }
     assert_eq!(world.deliver(&piece(3, 0)), Admission::Repeat);
-    let stale = request(c1, 3, 6, token.0, append("file_0", b"x"));
+    let stale = request(c1, 3, 16, token.0, append("file_0", b"x"));
     assert_eq!(world.deliver(&stale), Admission::Ignore);
-    assert_eq!(world.ask(c1, token, Op::Release), Answer::Done);
+    let release = request(c1, 5, 18, token.0, Op::Release);
+    assert!(matches!(world.deliver(&release), Admission::Propose(_)));
     assert_eq!(world.deliver(&piece(3, 0)), Admission::Ignore);
     assert_eq!(world.files[0], b"xx");
 }

@@ -6,7 +6,9 @@ use crate::limits::{NAME_MAX, READ_MAX};
 use crate::protocol::{ClientInfo, Op, Outcome, Reason, Reform, Reply, Request, Status};
 use crate::types::{Attempt, FencingToken, LockId, RequestNumber, SessionId, Stamp};
 use proptest::prelude::*;
+use std::fs;
 use std::net::SocketAddrV4;
+use std::path::Path;
 
 /// Builds the expected datagram field by field, without the code under test.
 struct Golden(Vec<u8>);
@@ -226,6 +228,18 @@ fn a_datagram_of_another_length_protocol_or_version_is_malformed() {
     assert_eq!(decode_request(&resealed(good.clone(), 0, b'C')), Err(Malformed::Magic));
     assert_eq!(decode_request(&resealed(good.clone(), 2, 1)), Err(Malformed::Version));
     assert_eq!(decode_request(&resealed(good, 3, 14)), Err(Malformed::Kind));
+}
+
+/// What fuzzing begins with gets past the header. Its checksums are made right there, too.
+#[test]
+fn seeds_of_the_fuzzers_are_well_formed() {
+    let seeds = |of: &str| {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(of);
+        let entries = fs::read_dir(dir).unwrap().map(|entry| fs::read(entry.unwrap().path()));
+        entries.map(|bytes| resealed(bytes.unwrap(), 0, b'B')).collect::<Vec<_>>()
+    };
+    assert!(seeds("wire_request").iter().all(|bytes| decode_request(bytes).is_ok()));
+    assert!(seeds("wire_reply").iter().all(|bytes| decode_reply(bytes).is_ok()));
 }
 
 #[test]
