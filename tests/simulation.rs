@@ -96,6 +96,13 @@ mod once_failed {
         are_good(&[1_795_852_731_181]);
     }
 
+    /// A late piece of an append whose lock was lost in the middle, heard first after a restart:
+    /// `machine::tests::late_pieces_of_an_append_that_was_refused_end_a_session_only_where_they_took_effect`.
+    #[test]
+    fn late_piece_of_a_refused_append_ends_no_session() {
+        are_good(&[1_795_856_078_217]);
+    }
+
     /// The simulator was wrong: about clients that a power loss had cut off from their session, ...
     #[test]
     fn belief_of_a_client_whose_session_the_power_loss_took() {
@@ -201,6 +208,11 @@ mod once_failed {
     #[test]
     fn member_ends_when_it_finds_that_its_disk_has_failed_long_ago() {
         clusters_are_good(1, &[714_000_470, 715_002_115]);
+    }
+
+    #[test]
+    fn state_is_taken_over_while_there_is_no_room_for_a_checkpoint() {
+        clusters_are_good(3, &[1_795_855_037_422]);
     }
 
     #[test]
