@@ -3,6 +3,7 @@
 mod admin;
 mod alarm;
 pub mod member;
+mod perform;
 mod upkeep;
 
 pub use admin::{Health, Snapshot};
@@ -12,17 +13,15 @@ use alarm::Alarm;
 
 use super::backup::Backups;
 use super::cluster::Cluster;
-use super::cluster::driver::Input;
 use super::cluster::helm::steer;
 use super::config::ServerConfig;
-use super::core::{Action, Core, Now, Page, encode_page};
+use super::core::{Action, Core, Now};
 use super::inbox::Inbox;
 use super::reception::{Duty, Reception, Turn};
 use super::{Clock, Error, Store};
 use crate::engine::solo::{Flush, Job};
-use crate::limits::{DATAGRAM_MAX, NAME_MAX, READ_MAX};
-use crate::protocol::inspect::ServerStatus;
-use crate::protocol::{Op, Outcome, Reason, Reply, Request};
+use crate::limits::DATAGRAM_MAX;
+use crate::protocol::{Op, Request};
 use crate::sync::Spin;
 use crate::wal::Batch;
 use crate::wire;
@@ -34,7 +33,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 /// More threads than this never wait for requests or work on them.
 const THREADS_MAX: usize = 64;
@@ -411,70 +410,6 @@ impl Server {
         }
         scratch.actions = actions;
         job
-    }
-
-    fn perform(self: &Arc<Self>, action: Action, bytes: &mut Vec<u8>) {
-        match action {
-            Action::Send { to, reply } => {
-                if matches!(reply.outcome, Outcome::Refused { reason: Reason::NoSpace, .. }) {
-                    self.tell_shortage();
-                }
-                self.send(to, &reply, bytes);
-            }
-            Action::Inspect { to, reply, page } => {
-                let page = match page {
-                    Page::Whole { next, bytes } => Ok((next, bytes)),
-                    Page::Status(status) => Ok((0, encode_page(&self.complete(*status)))),
-                    Page::Backup { from } => self.backup_page(reply.session, from),
-                };
-                let outcome = match &page {
-                    Ok((next, page)) => Outcome::Data { length: *next, data: page },
-                    Err((status, reason)) => Outcome::Refused { status: *status, reason: *reason },
-                };
-                self.send(to, &Reply { outcome, ..reply }, bytes);
-            }
-            // Only the core of a member that leads says so.
-            Action::Reform { to, reply, reform } => {
-                self.cluster().tell(Input::Reform { to, reply, reform });
-            }
-            Action::Read { to, reply, file, offset, max } => {
-                let mut buffer = [0; READ_MAX];
-                let wanted = &mut buffer[..READ_MAX.min(max as usize)];
-                match self.store.read(file, offset, wanted) {
-                    Ok((read, length)) => {
-                        let outcome = Outcome::Data { length, data: &buffer[..read] };
-                        self.send(to, &Reply { outcome, ..reply }, bytes);
-                    }
-                    // No answer: what is there is not known. The client goes on asking.
-                    Err(error) => error!(%error, file = %file.name(), "cannot read a data file"),
-                }
-            }
-        }
-    }
-
-    /// Adds what the core does not know.
-    fn complete(&self, mut status: ServerStatus) -> ServerStatus {
-        let dir = self.store.dir();
-        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        status.data_dir = wire::clip(&dir.to_string_lossy(), NAME_MAX).to_owned();
-        status.published_bytes = self.store.published_bytes();
-        status.log_bytes = self.store.log_bytes();
-        status.counters.malformed = self.malformed();
-        status
-    }
-
-    fn malformed(&self) -> u64 {
-        self.malformed.iter().map(|count| count.load(Ordering::Relaxed)).sum()
-    }
-
-    fn send(&self, to: SocketAddr, reply: &Reply<'_>, bytes: &mut Vec<u8>) {
-        debug!(%to, session = reply.session.0, number = reply.number.0, outcome = ?reply.outcome, "reply");
-        wire::encode_reply(reply, bytes);
-        if let Err(error) = self.socket.send_to(bytes, to) {
-            // As good as lost on the way; the client asks again.
-            self.unsent.fetch_add(1, Ordering::Relaxed);
-            debug!(%error, %to, "send");
-        }
     }
 
     /// The life of the thread that keeps the deadlines.
