@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -400,13 +401,18 @@ fn the_history_is_shown_while_the_disk_is_slow() {
     };
     std::thread::scope(|scope| {
         // There is always something that is not stable yet.
-        let workers: Vec<_> =
-            (0..2).map(|_| scope.spawn(|| (0..15).for_each(|_| section(&addr, "x")))).collect();
-        let mut seen = Vec::new();
-        while workers.iter().any(|worker| !worker.is_finished()) {
-            seen.push(newest());
-            std::thread::sleep(Duration::from_millis(50));
+        let (ended, ends) = mpsc::channel();
+        for _ in 0..2 {
+            let (ended, addr) = (ended.clone(), &addr);
+            scope.spawn(move || {
+                for _ in 0..15 {
+                    section(addr, "x");
+                    ended.send(()).unwrap();
+                }
+            });
         }
+        drop(ended);
+        let seen: Vec<_> = ends.iter().map(|()| newest()).collect();
         let told: Vec<u64> = seen.iter().flatten().copied().collect();
         assert!(told.is_sorted(), "{seen:?}");
         assert!(told.len() * 2 > seen.len() && told.first() < told.last(), "{seen:?}");

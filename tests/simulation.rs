@@ -210,6 +210,7 @@ mod once_failed {
         clusters_are_good(1, &[714_000_470, 715_002_115]);
     }
 
+    /// `a_checkpoint_that_was_not_kept_holds_nothing_up` in `server::cluster::driver`.
     #[test]
     fn state_is_taken_over_while_there_is_no_room_for_a_checkpoint() {
         clusters_are_good(3, &[1_795_855_037_422]);

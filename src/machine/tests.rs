@@ -114,6 +114,15 @@ fn request(session: SessionId, number: u64, attempt: u32, token: u64, op: Op<'_>
     }
 }
 
+/// A session that holds the lock, its token, and the attempt of its acquire.
+fn holding() -> (World, SessionId, u64, Attempt) {
+    let mut world = World::new();
+    let session = world.register(1);
+    let token = world.acquire(session).0;
+    let after = world.machine.session(session).unwrap().attempt;
+    (world, session, token, after)
+}
+
 fn append<'a>(file: &'a str, data: &'a [u8]) -> Op<'a> {
     let total = data.len() as u32;
     Op::Append { file: file.as_bytes(), total, offset: 0, window: 0, data }
@@ -255,10 +264,7 @@ fn silent_waiters_are_skipped_and_learn_it_when_they_come_back() {
 /// goes on behind B.
 #[test]
 fn a_client_that_goes_on_behind_another_call_than_the_server_loses_its_session() {
-    let mut world = World::new();
-    let c1 = world.register(1);
-    let token = world.acquire(c1).0;
-    let after = world.machine.session(c1).unwrap().attempt;
+    let (mut world, c1, token, after) = holding();
     let a = Request { after, ..request(c1, 3, 10, token, append("file_0", b"A")) };
     assert!(matches!(world.deliver_as_it_is(&a), Admission::Propose(_)));
     let behind_b = Request { after: Attempt(11), ..request(c1, 4, 12, token, Op::Release) };
@@ -271,10 +277,7 @@ fn a_client_that_goes_on_behind_another_call_than_the_server_loses_its_session()
 /// come: the third in its turn, or second and third before what the client asks next.
 #[test]
 fn late_pieces_of_an_append_that_was_refused_end_a_session_only_where_they_took_effect() {
-    let mut world = World::new();
-    let c1 = world.register(1);
-    let token = world.acquire(c1).0;
-    let after = world.machine.session(c1).unwrap().attempt;
+    let (mut world, c1, token, after) = holding();
     let piece = |number, offset, after| {
         let op = Op::Append { file: b"file_0", total: 9, offset, window: 0, data: b"abc" };
         Request { after, ..request(c1, number, 10, token, op) }

@@ -374,3 +374,23 @@ impl Driver {
         begins
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cluster::log::Log;
+    use crate::engine::cluster::node::Tuning;
+
+    #[test]
+    fn a_checkpoint_that_was_not_kept_holds_nothing_up() {
+        let log = Log::new((1, 1), Members::of(&[1, 2, 3]));
+        let node = Node::new(1, log, 1, LogIndex(0), Tuning::default(), 1, Millis(0)).unwrap();
+        let (mut driver, mut orders) = (Driver::new(node), Vec::new());
+        driver.take(Input::NotKept, Millis(0), &mut orders).unwrap();
+        assert!(matches!(orders[..], [Order::Apply(Due::Free)]));
+        orders.clear();
+        driver.advance(Millis(CUT_AGAIN_MS), |_| None, &mut orders);
+        let is_again = |order: &Order| matches!(order, Order::Apply(Due::Again));
+        assert!(orders.iter().any(is_again));
+    }
+}
