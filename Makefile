@@ -31,7 +31,7 @@ demo: setup ## show a server, C and Python clients, and ten clients that contend
 	$(CARGO) build
 	@tools/demo.sh $(BUILD_DIR)/debug
 
-test: setup test-rust test-python test-page test-packages fuzz-short $(if $(CI),sim-ci) ## run every test: Rust, C, Python, short torture, short fuzz
+test: setup doc test-rust test-python test-page test-packages fuzz-short $(if $(CI),sim-ci) ## run every test: Rust, C, Python, short torture, short fuzz
 
 test-rust:
 ifeq ($(NEXTEST),yes)

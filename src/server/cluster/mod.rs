@@ -5,12 +5,12 @@
 //! | `member` | looks after the node when nobody else does: at its deadlines, and for rare news |
 //! | `journal` | writes and syncs the journal under load; what comes meanwhile goes together |
 //! | `apply` | applies what takes long, and everything while much is staged; takes over states, cuts checkpoints |
-//! | `peer` | two for each other member: one sends ([`peers`]), one receives ([`hear`]); one more where a member fetches what it lacks of the data files ([`fetch`]) or a server is let in ([`join`]) |
+//! | `peer` | two for each other member: one sends (`peers`), one receives (`hear`); one more where a member fetches what it lacks of the data files ([`fetch`]) or a server is let in (`join`) |
 //!
 //! What there is to decide is decided by [`driver`] and [`applier`], which the simulator runs too.
 //! Any thread that brings news goes on with what follows from them, and when little is going on also
-//! syncs and applies by itself ([`helm`]): waking another takes longer than most of it. The first
-//! three threads ([`keeper`]) do what is left.
+//! syncs and applies by itself (`helm`): waking another takes longer than most of it. The first
+//! three threads (`keeper`) do what is left.
 //!
 //! Requests are served as by a server of its own, by the same threads and the same core. Where this
 //! member does not lead the core only tells clients where to go.
