@@ -118,9 +118,12 @@ impl Core {
                 let index = if is_own { contact.touched } else { self.engine.last() };
                 (index, !mutant::is("expiry_not_stable"))
             }
+            // An operator counts on it that nothing comes under that token any more.
+            Outcome::Refused { reason: Reason::NotHeld, .. } => {
+                (self.engine.last(), !mutant::is("not_held_not_stable"))
+            }
             // What has changed the lock since may be lost yet.
-            Outcome::Refused { status: Status::NotHolder, .. }
-            | Outcome::Refused { reason: Reason::NotHeld, .. } => (self.engine.last(), false),
+            Outcome::Refused { status: Status::NotHolder, .. } => (self.engine.last(), false),
             _ => (contact.touched, contact.needs_stable),
         };
         let index = if mutant::is("reply_before_write") { LogIndex(0) } else { index };

@@ -912,7 +912,7 @@ fn a_revocation_is_told_when_no_power_loss_can_give_the_lock_back() {
 }
 
 #[test]
-fn that_nobody_holds_the_token_is_told_when_no_crash_can_bring_its_holder_back() {
+fn that_nobody_holds_the_token_is_told_when_no_power_loss_can_bring_its_holder_back() {
     let mut stage = Stage::new();
     let (mut c1, mut operator) = (stage.client(1), stage.client(2));
     stage.ask(&mut c1, WAIT);
@@ -920,6 +920,9 @@ fn that_nobody_holds_the_token_is_told_when_no_crash_can_bring_its_holder_back()
     stage.deliver(&operator, Op::Revoke { token: c1.token, reason: "stuck" });
     assert!(stage.heard(&mut operator).is_empty());
     stage.write(Ending::Done);
+    assert!(stage.heard(&mut operator).is_empty());
+    let flush = stage.flush_job();
+    stage.end_flush(flush, Ending::Done);
     assert_eq!(stage.heard(&mut operator), refusal(Reason::NotHeld));
 }
 
