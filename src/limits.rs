@@ -102,5 +102,7 @@ pub const SPIN_US_MAX: u64 = 1_000;
 
 /// Log: a segment is closed at this size, in bytes.
 pub const SEGMENT_MAX: u64 = 64 << 20;
+/// Entries that recovery gathers before they are applied.
+pub const GATHERED: usize = 1024;
 /// Log: the largest payload of one entry, in bytes.
 pub const ENTRY_MAX: usize = 1 << 20;

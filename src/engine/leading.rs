@@ -138,7 +138,7 @@ mod tests {
     use crate::machine::Change;
 
     fn propose(leading: &mut Leading, now: u64, is_waited_for: bool) {
-        let change = Change::Boot { epoch: 1, files: 1, records: 100 };
+        let change = Change::Boot { epoch: 1, files: 1, records: 100, lease_ms: 1_000 };
         leading.propose(&Command { now_ms: Millis(0), skip: Vec::new(), change });
         leading.hurry(Millis(now), is_waited_for);
     }

@@ -24,10 +24,12 @@ impl Machine {
         let is_back = mutant::is("time_goes_back");
         self.now_ms = if is_back { command.now_ms } else { self.now_ms.max(command.now_ms) };
         match &command.change {
-            Change::Boot { epoch, files, records } => {
+            Change::Boot { epoch, files, records, lease_ms } => {
                 self.history.keep(*records);
+                self.set_lease(*lease_ms);
                 self.boot(*epoch, *files);
             }
+            Change::Lengthen { lease_ms } => self.set_lease(*lease_ms),
             Change::Register { nonce, attempt, client } => {
                 self.register(*nonce, *attempt, client, effects);
             }
@@ -53,6 +55,14 @@ impl Machine {
             Change::Evict { session, last, why } => {
                 self.evict(*session, *last, *why, &command.skip, effects);
             }
+        }
+    }
+
+    /// Who holds the lock goes on with what its client may have been told before.
+    fn set_lease(&mut self, lease_ms: u64) {
+        self.lease_ms = lease_ms;
+        if let Some(holder) = &mut self.lock.holder {
+            holder.lease_ms = holder.lease_ms.max(lease_ms);
         }
     }
 
@@ -271,8 +281,13 @@ impl Machine {
     fn grant(&mut self, id: SessionId) -> FencingToken {
         self.last_token = FencingToken(self.last_token.0 + u64::from(!mutant::is("token_reused")));
         let token = self.last_token;
-        self.lock.holder =
-            Some(Holder { session: id, token, since_ms: self.now_ms, section: Section::default() });
+        self.lock.holder = Some(Holder {
+            session: id,
+            token,
+            since_ms: self.now_ms,
+            lease_ms: self.lease_ms,
+            section: Section::default(),
+        });
         if let Some(session) = self.sessions.get_mut(&id) {
             session.lost = None;
         }
@@ -310,7 +325,9 @@ impl Machine {
     fn take_back(&mut self, kind: RecordKind, reason: Reason, by: Option<(SessionId, &str)>) {
         let Some(holder) = self.lock.holder.take() else { return };
         if !mutant::is("history_forgets") {
-            self.record_by(kind, holder.session, holder.token, holder.section.bytes(), by);
+            let is_forgotten = mutant::is("discarded_not_counted");
+            let bytes = if is_forgotten { 0 } else { holder.section.bytes() };
+            self.record_by(kind, holder.session, holder.token, bytes, by);
         }
         if let Some(session) = self.sessions.get_mut(&holder.session) {
             if !mutant::is("loss_not_kept") {

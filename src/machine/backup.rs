@@ -48,6 +48,7 @@ impl Machine {
             sessions: BTreeMap::new(),
             nonces: BTreeMap::new(),
             lock: Lock::default(),
+            lease_ms: 0,
             history,
         }
     }
@@ -98,7 +99,7 @@ mod tests {
 
     fn start(machine: &mut Machine, now_ms: u64) {
         let epoch = machine.epoch() + 1;
-        apply(machine, now_ms, Change::Boot { epoch, files: 2, records: 100 });
+        apply(machine, now_ms, Change::Boot { epoch, files: 2, records: 100, lease_ms: 1_000 });
     }
 
     fn ask(machine: &mut Machine, session: SessionId, number: u64, ask: Ask) {

@@ -20,8 +20,8 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// The first entry of every start of a server. Sessions and tokens of this start begin at
-    /// `epoch`; the history keeps so many `records` from then on.
-    Boot { epoch: u64, files: u32, records: u32 },
+    /// `epoch`; from then on the history keeps so many `records`, and leases last `lease_ms`.
+    Boot { epoch: u64, files: u32, records: u32, lease_ms: u64 },
     /// Register a session.
     Register { nonce: u64, attempt: Attempt, client: ClientInfo },
     /// A request of a session that takes a number.
@@ -37,6 +37,8 @@ pub enum Change {
     Expire { lock: LockId, session: SessionId, token: FencingToken, is_skipped: bool },
     /// Forget a session that has done nothing since request `last`.
     Evict { session: SessionId, last: RequestNumber, why: Evicted },
+    /// Leases last longer from now on.
+    Lengthen { lease_ms: u64 },
 }
 
 /// The requests that take a number.

@@ -6,6 +6,7 @@
 //! record names it.
 
 use crate::limits::HISTORY_LIMIT_DEFAULT;
+use crate::mutant;
 use crate::protocol::ClientInfo;
 use crate::protocol::inspect::{Hash, Link, Record, RecordKind, Revocation, digest};
 use crate::types::{FencingToken, Millis, SessionId};
@@ -99,7 +100,7 @@ impl History {
             client,
             revocation: by,
         };
-        let is_loose = crate::mutant::is("history_unchained");
+        let is_loose = mutant::is("history_unchained");
         let hash = link.hash(if is_loose { self.anchor } else { self.head() });
         self.counts[happening.kind as usize] += 1;
         self.entries.push_back(Entry {
@@ -136,6 +137,11 @@ impl History {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Sessions of which a description is kept.
+    pub fn described(&self) -> usize {
+        self.clients.len()
     }
 
     /// How often each kind has been recorded, by its number.
@@ -190,6 +196,7 @@ impl History {
 
     fn drop_surplus(&mut self) {
         while self.entries.len() > self.limit as usize
+            && !mutant::is("history_unbounded")
             && let Some(entry) = self.entries.pop_front()
         {
             self.dropped += 1;
@@ -204,7 +211,7 @@ impl History {
     fn let_go(&mut self, session: SessionId) {
         if let Some(described) = self.clients.get_mut(&session) {
             described.uses -= 1;
-            if described.uses == 0 {
+            if described.uses == 0 && !mutant::is("description_kept") {
                 self.clients.remove(&session);
             }
         }

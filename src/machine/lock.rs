@@ -26,6 +26,8 @@ pub struct Holder {
     pub token: FencingToken,
     /// When it was granted, in milliseconds since the Unix epoch.
     pub since_ms: Millis,
+    /// The longest lease that its client may have been told of.
+    pub lease_ms: u64,
     pub section: Section,
 }
 

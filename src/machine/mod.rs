@@ -39,6 +39,8 @@ pub struct Machine {
     sessions: BTreeMap<SessionId, Session>,
     nonces: BTreeMap<u64, SessionId>,
     lock: Lock,
+    /// How long leases last that clients are told of.
+    lease_ms: u64,
     history: History,
 }
 
@@ -96,6 +98,11 @@ impl Machine {
     /// How often a server has started on this state.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// How long leases last that clients are told of, at most; 0 before the first start.
+    pub fn lease_ms(&self) -> u64 {
+        self.lease_ms
     }
 
     /// The newest time in the log, in milliseconds since the Unix epoch.

@@ -18,7 +18,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut world = World::default();
-        world.commit(Change::Boot { epoch: 1, files: 3, records: 100 }, &[]);
+        world.commit(Change::Boot { epoch: 1, files: 3, records: 100, lease_ms: 1_000 }, &[]);
         world
     }
 
@@ -422,7 +422,7 @@ fn tokens_and_sessions_of_a_new_start_are_above_all_earlier_ones() {
     let token = world.acquire(c1);
     // A power loss takes the whole suffix of the log; only the boot entries are synced.
     let mut restarted = World::new();
-    restarted.commit(Change::Boot { epoch: 2, files: 3, records: 100 }, &[]);
+    restarted.commit(Change::Boot { epoch: 2, files: 3, records: 100, lease_ms: 1_000 }, &[]);
     let c2 = restarted.register(2);
     assert!(c2 > c1 && restarted.acquire(c2) > token);
 }

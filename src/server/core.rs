@@ -101,6 +101,8 @@ pub struct Core {
     published: u64,
     /// The log is made stable up to here even if no reply waits for it.
     settle_through: LogIndex,
+    /// The entry that says how long leases may last.
+    lease_at: LogIndex,
     effects: Vec<Effect>,
     /// The waiter that was asked to ask, until it has.
     called: Option<SessionId>,
@@ -136,6 +138,7 @@ impl Core {
             room: u64::MAX,
             published: 0,
             settle_through: LogIndex(0),
+            lease_at: LogIndex(0),
             effects: Vec::new(),
             called: None,
             early: Early::default(),
@@ -158,6 +161,9 @@ impl Core {
             let halved = self.settings.lease_ms / 2 * u64::from(mutant::is("lease_halved"));
             let since = Millis(now.steady.0.saturating_sub(halved));
             self.watch.begin_hold(holder.session, holder.token, since);
+            if !mutant::is("lease_cut_at_start") {
+                self.watch.hold_for(holder.lease_ms);
+            }
             if lock.is_waited_for() {
                 self.watch.watch_hold(now.steady);
             }
@@ -205,8 +211,12 @@ impl Core {
     /// The first command of this start.
     pub fn boot(&mut self, files: u32, now: Now, actions: &mut Vec<Action>) {
         let epoch = self.machine.epoch() + 1;
-        let records = self.settings.limits.history;
-        self.commit(Change::Boot { epoch, files, records }, now, actions);
+        let (records, lease_ms) = (self.settings.limits.history, self.settings.lease_ms);
+        // Before the first start nobody was told of any lease.
+        let known = Some(self.machine.lease_ms()).filter(|known| *known > 0);
+        self.keep_lease(known.unwrap_or(lease_ms));
+        self.commit(Change::Boot { epoch, files, records, lease_ms }, now, actions);
+        self.lease_at = self.engine.last();
     }
 
     /// A well-formed request has arrived.
@@ -315,7 +325,8 @@ impl Core {
     /// The next job for the disk.
     pub fn poll_job(&mut self) -> Option<Job> {
         let is_settling = self.engine.marks().published < self.settle_through;
-        let is_waited_for = self.outbox.wants_stable() || !self.held.is_empty();
+        let is_waited_for =
+            self.outbox.wants_stable() || !self.held.is_empty() || self.is_lengthening();
         self.engine.poll_job(is_settling || is_waited_for)
     }
 

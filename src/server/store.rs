@@ -173,9 +173,9 @@ impl<D: Disk> Store<D> {
         let sizes = if mutant::is("files_not_cut") { data.sizes() } else { sizes };
         let mut restore = data.restore(sizes)?;
         let mut machine = state.machine;
-        let (writer, found) = replay::replay(&mut machine, &mut restore, |visit| {
-            wal::recover(&disk, &private, options, after, visit)
-        })?;
+        let read =
+            |visit: &mut wal::Visit<'_>| wal::recover(&disk, &private, options, after, visit);
+        let (writer, found) = replay::replay(&mut machine, &mut restore, options.gathered, read)?;
         restore.finish()?;
         if let Some(torn) = &found.torn {
             warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes,

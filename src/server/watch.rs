@@ -37,6 +37,8 @@ pub struct Contact {
 struct Hold {
     session: SessionId,
     token: FencingToken,
+    /// When its lease began last, and when that is over.
+    since: Millis,
     until: Millis,
     /// The holder was told of its turn and has not been heard since, so it may not know: when to
     /// tell it again, and how long after that once more.
@@ -115,11 +117,18 @@ impl Watch {
         }
     }
 
+    /// How long leases last.
+    pub fn lease(&self) -> u64 {
+        self.lease
+    }
+
     /// Changes how long leases and idle sessions last. A lease that runs is never cut short, and a
     /// longer one is given to the holder at once: what clients are told must not exceed it.
     pub fn set_times(&mut self, lease_ms: u64, session_ttl_ms: u64) {
-        if let Some(hold) = &mut self.hold {
-            hold.until = after(hold.until, lease_ms.saturating_sub(self.lease));
+        // Who has not asked yet is told of no lease.
+        let is_forgotten = mutant::is("longer_lease_not_given");
+        if self.hold.is_some_and(|hold| !hold.must_ask) && !is_forgotten {
+            self.hold_for(lease_ms);
         }
         self.lease = lease_ms;
         self.session_ttl = session_ttl_ms;
@@ -166,7 +175,10 @@ impl Watch {
             if let Some(hold) = self.hold.as_mut().filter(is_its) {
                 if !mutant::is("lease_not_renewed") {
                     // It may have been given for longer, by settings that were changed since.
-                    hold.until = hold.until.max(lease_end(now, self.lease));
+                    let is_cut = mutant::is("shorter_lease_at_once");
+                    let least = if is_cut { Millis(0) } else { hold.until };
+                    hold.until = least.max(lease_end(now, self.lease));
+                    hold.since = now;
                 }
                 hold.reminder = None;
                 hold.must_ask = false;
@@ -269,7 +281,15 @@ impl Watch {
     /// The lock is held by this session now, granted on its request.
     pub fn begin_hold(&mut self, session: SessionId, token: FencingToken, now: Millis) {
         let until = lease_end(now, self.lease);
-        self.hold = Some(Hold { session, token, until, reminder: None, must_ask: false });
+        let (reminder, must_ask) = (None, false);
+        self.hold = Some(Hold { session, token, since: now, until, reminder, must_ask });
+    }
+
+    /// The holder goes on with a lease that it may have been told of before.
+    pub fn hold_for(&mut self, lease_ms: u64) {
+        if let Some(hold) = &mut self.hold {
+            hold.until = hold.until.max(lease_end(hold.since, lease_ms));
+        }
     }
 
     /// The lock is held by a waiter whose turn has come. Unless it was heard just now it must ask,
@@ -292,7 +312,7 @@ impl Watch {
         };
         let reminder = Some((after(now, TURN_REPEAT_MS), TURN_REPEAT_MS));
         let must_ask = !is_fresh && !mutant::is("turn_not_asked");
-        self.hold = Some(Hold { session, token, until, reminder, must_ask });
+        self.hold = Some(Hold { session, token, since: now, until, reminder, must_ask });
         self.arm_hold();
         waits.flatten().map(|(_, since_us)| since_us)
     }

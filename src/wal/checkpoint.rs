@@ -125,8 +125,8 @@ mod tests {
     fn a_checkpoint_has_these_bytes() {
         let golden = [
             b'B', b'A', b'T', b'O', b'N', b'C', b'K', b'P', // magic
-            1, 0, 0, 0, // version
-            0x7e, 0x5b, 0xd8, 0xd4, // checksum
+            2, 0, 0, 0, // version
+            0x36, 0x4b, 0xac, 0x4a, // checksum
             0x04, 0x03, 0x02, 0x01, 0, 0, 0, 0, // index
             3, 0, 0, 0, 0, 0, 0, 0, // length
             b'a', b'b', b'c',

@@ -25,7 +25,7 @@ pub use recover::{Recovered, Report, check, recover, replay};
 pub use scan::Torn;
 pub use writer::Writer;
 
-use crate::limits::SEGMENT_MAX;
+use crate::limits::{GATHERED, SEGMENT_MAX};
 use crate::types::LogIndex;
 
 /// How the log is kept.
@@ -36,11 +36,13 @@ pub struct Options {
     /// Goes into the checksums of new segments. A number that clients cannot guess keeps them
     /// from appending bytes that recovery could take for entries of the log.
     pub salt: u64,
+    /// Entries that recovery gathers before they are applied, while it reads on.
+    pub gathered: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { segment_max: SEGMENT_MAX, salt: 0 }
+        Options { segment_max: SEGMENT_MAX, salt: 0, gathered: GATHERED }
     }
 }
 
@@ -49,7 +51,7 @@ impl Default for Options {
 pub type Visit<'a> = dyn FnMut(LogIndex, &[u8]) -> Result<(), String> + 'a;
 
 /// The version of every file of the log.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests;

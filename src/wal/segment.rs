@@ -129,8 +129,8 @@ mod tests {
     fn a_header_has_these_bytes() {
         let golden = [
             b'B', b'A', b'T', b'O', b'N', b'W', b'A', b'L', // magic
-            1, 0, 0, 0, // version
-            0x6d, 0xe8, 0x42, 0x7f, // checksum
+            2, 0, 0, 0, // version
+            0xaa, 0xf0, 0x86, 0x26, // checksum
             0x04, 0x03, 0x02, 0x01, 0, 0, 0, 0, // first index
             0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01, // salt
         ];
@@ -148,9 +148,9 @@ mod tests {
             assert_eq!(decode_header(&good[..at]), Err(BadHeader::Damaged), "cut to {at}");
         }
         let mut header = Header::read_from_bytes(&good).unwrap();
-        header.version = 2.into();
+        header.version = 1.into();
         header.checksum = checksum(&header).into();
-        assert_eq!(decode_header(header.as_bytes()), Err(BadHeader::Version(2)));
+        assert_eq!(decode_header(header.as_bytes()), Err(BadHeader::Version(1)));
     }
 
     #[test]

@@ -33,7 +33,7 @@ fn collect<D: Disk>(
     after: u64,
 ) -> Result<(Writer<D>, Recovered, Entries), Error> {
     let mut entries = Vec::new();
-    let options = Options { segment_max, salt: 0x5a17 };
+    let options = Options { segment_max, salt: 0x5a17, ..Options::default() };
     let mut visit = |index: LogIndex, payload: &[u8]| {
         entries.push((index.0, payload.to_vec()));
         Ok(())

@@ -79,14 +79,14 @@ impl Node {
             applied,
             election_tick: tuning.election_ticks,
             heartbeat_tick: tuning.heartbeat_ticks,
-            max_size_per_msg: MESSAGE_MAX,
+            max_size_per_msg: MESSAGE_MAX.min(tuning.uncommitted_max),
             max_inflight_msgs: 256,
             check_quorum: true,
             pre_vote: true,
             batch_append: true,
             // Followers learn of it with the next entries, or the next beat.
             skip_bcast_commit: true,
-            max_uncommitted_size: UNCOMMITTED_MAX,
+            max_uncommitted_size: tuning.uncommitted_max,
             max_committed_size_per_ready: MESSAGE_MAX * 4,
             ..Config::default()
         };
@@ -310,6 +310,9 @@ impl Node {
             message.from = self.raw.raft.id;
             message.set_entries(entries.into());
             if self.raw.raft.step(message).is_err() {
+                if mutant::is("uncommitted_dropped") {
+                    self.proposals.clear();
+                }
                 // Too much is on its way, or the lead is being handed over: later, or never.
                 return;
             }
@@ -353,5 +356,3 @@ const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 const SNAPSHOT_TICKS: u64 = 100;
 /// Bytes of entries in one message.
 const MESSAGE_MAX: u64 = 1 << 20;
-/// Bytes of commands that may be on their way to a quorum.
-const UNCOMMITTED_MAX: u64 = 64 << 20;

@@ -101,7 +101,8 @@ impl Node {
                 return Err(Reason::ChangeUnderWay);
             }
             // Those who stay must be able to go on.
-            if !self.hears_quorum_of(members.voters().filter(|other| *other != id), now) {
+            let stay = members.voters().filter(|other| *other != id);
+            if !self.hears_quorum_of(stay, now) && !mutant::is("last_majority_given_up") {
                 return Err(Reason::NoQuorum);
             }
         }
@@ -119,7 +120,8 @@ impl Node {
         if id == self.id() {
             return Ok(());
         }
-        if !server.votes || !self.hears(id, now) {
+        let is_there = self.hears(id, now) || mutant::is("silent_server_leads");
+        if !server.votes || !is_there {
             return Err(Reason::CannotLead);
         }
         self.transfer(id);

@@ -168,7 +168,7 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 const MAGIC: [u8; 8] = *b"BATONBKP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_LEN: usize = 16;
 /// Bytes read at once.
 const PIECE: usize = 256 << 10;
@@ -179,7 +179,8 @@ mod tests {
 
     fn manifest() -> Manifest {
         let mut machine = Machine::default();
-        let change = crate::machine::Change::Boot { epoch: 1, files: 2, records: 100 };
+        let change =
+            crate::machine::Change::Boot { epoch: 1, files: 2, records: 100, lease_ms: 1_000 };
         let command = crate::machine::Command { now_ms: Millis(5), skip: Vec::new(), change };
         machine.apply(&command, &mut Vec::new());
         let mut mark = FileMark::default();
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn a_manifest_has_these_bytes() {
         let bytes = Manifest { at_ms: Millis(300), ..Manifest::default() }.encode().unwrap();
-        assert_eq!(bytes[..12], *b"BATONBKP\x01\0\0\0");
+        assert_eq!(bytes[..12], *b"BATONBKP\x02\0\0\0");
         assert_eq!(bytes[16..18], [0xAC, 0x02]);
         // The state of a machine to which nothing has happened, and no files.
         let machine = postcard::to_stdvec(&Machine::default()).unwrap();
@@ -212,11 +213,11 @@ mod tests {
         let longer = [&whole[..], &[0]].concat();
         assert!(matches!(Manifest::decode(&longer, path), Err(Error::Damaged { .. })));
         let mut newer = whole;
-        newer[8] = 2;
+        newer[8] = 3;
         let sum = checksum(&newer);
         newer[12..16].copy_from_slice(&sum.to_le_bytes());
         let error = Manifest::decode(&newer, path).unwrap_err();
-        assert!(matches!(error, Error::Version { found: 2, .. }), "{error}");
+        assert!(matches!(error, Error::Version { found: 3, .. }), "{error}");
     }
 
     #[test]

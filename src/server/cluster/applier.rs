@@ -304,7 +304,7 @@ mod tests {
     /// A state of another member with this many data files.
     fn state(files: u32) -> Checkpoint {
         let mut machine = Machine::default();
-        let change = Change::Boot { epoch: 1, files, records: 100 };
+        let change = Change::Boot { epoch: 1, files, records: 100, lease_ms: 1_000 };
         machine.apply(&Command { now_ms: Millis(0), skip: Vec::new(), change }, &mut Vec::new());
         let head = Head { index: 1, ..Head::default() };
         Checkpoint::new(head, &State { machine, ..State::default() }).unwrap()

@@ -251,7 +251,7 @@ mod tests {
     const DIR: &str = "/member";
 
     fn open(disk: &MemDisk) -> Store<MemDisk> {
-        let options = wal::Options { segment_max: 1 << 20, salt: 1 };
+        let options = wal::Options { segment_max: 1 << 20, salt: 1, ..Default::default() };
         let path = Path::new(DIR);
         disk.create_dir(path).unwrap();
         Store::open_member(disk.clone(), path, 2, &options, &Members::of(&[1, 2, 3])).unwrap().0

@@ -125,7 +125,7 @@ impl Hello {
 
 const MAGIC: [u8; 4] = *b"BTPR";
 /// The version of what servers say to each other.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const HEAD_LEN: usize = 4 + 4 + 5 * 8;
 
 #[cfg(test)]
@@ -149,7 +149,7 @@ mod tests {
     fn a_hello_has_these_bytes_and_comes_back() {
         let bytes = example().encode();
         let golden = [
-            b"BTPR\x03\x02\x02\x05".as_slice(),
+            b"BTPR\x04\x02\x02\x05".as_slice(),
             &[2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0],
             &[0x10, 0x27, 1, 0, 0, 0x7f, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0],
             b"db3:1",

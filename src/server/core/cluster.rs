@@ -6,6 +6,7 @@ use super::{Action, Core, Now, Settings};
 use crate::engine::Engine;
 use crate::engine::leading::Leading;
 use crate::machine::Machine;
+use crate::mutant;
 use crate::protocol::{Outcome, Request};
 use crate::types::{LogIndex, Millis};
 use std::net::{SocketAddr, SocketAddrV4};
@@ -96,7 +97,11 @@ impl Core {
                     return None;
                 }
                 let mut leading = Core::leading(self.settings, *machine, term, now);
-                leading.handle_published(published);
+                leading.handle_published(if mutant::is("leads_with_empty_files") {
+                    0
+                } else {
+                    published
+                });
                 let old = self.replace(leading);
                 self.boot(files, now, actions);
                 Some(old)

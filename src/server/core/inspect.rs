@@ -97,7 +97,7 @@ impl Core {
             log_written: self.engine.marks().written.0,
             log_published: self.engine.marks().published.0,
             sessions: self.machine.session_count() as u64,
-            waiters: lock.waiting() as u64,
+            waiters: lock.waiting() as u64 + u64::from(mutant::is("status_counts_holder")),
             token: lock.holder.as_ref().map(|holder| holder.token).unwrap_or_default(),
             staged_bytes: self.machine.staged_bytes(),
             counters: self.counters,
@@ -160,7 +160,11 @@ impl Core {
             client_id: session.client_id,
             client: session.client.clone(),
             token: holder.token,
-            since_ms: holder.since_ms,
+            since_ms: if mutant::is("held_since_now") {
+                self.machine.now_ms()
+            } else {
+                holder.since_ms
+            },
             lease_left_ms,
             is_called,
             staged_bytes: holder.section.bytes(),
@@ -187,7 +191,8 @@ impl Core {
         let mut room = room.saturating_sub(length(&page) + COUNT_GROWTH);
         page.records.extend(records.take_while(|record| fits(record, &mut room)));
         // Where nothing is left, the next page begins with what is recorded next.
-        let next = page.records.last().map_or(page.newest, |record| record.number) + 1;
+        let skipped = 1 + u64::from(mutant::is("history_page_skips"));
+        let next = page.records.last().map_or(page.newest, |record| record.number) + skipped;
         (page, next)
     }
 }

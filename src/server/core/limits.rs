@@ -3,8 +3,10 @@
 //! Each limit is compared with a number that is kept anyway, so that a request costs the same
 //! however near a limit is. A refusal takes no request number and changes nothing.
 
-use super::{Core, Settings};
+use super::{Action, Core, Now, Settings};
+use crate::engine::Engine;
 use crate::limits::{DISK_FLOOR_DEFAULT, HISTORY_LIMIT_DEFAULT, SESSIONS_MAX};
+use crate::machine::Change;
 use crate::mutant;
 use crate::protocol::{Op, Reason, Request};
 
@@ -77,9 +79,41 @@ impl Core {
     }
 
     /// The operator has changed what can be changed while the server runs.
-    pub fn handle_settings(&mut self, settings: Settings) {
-        let syncs = self.settings.syncs;
-        self.watch.set_times(settings.lease_ms, settings.session_ttl_ms);
+    pub fn handle_settings(&mut self, settings: Settings, now: Now, actions: &mut Vec<Action>) {
+        let lease_ms = settings.lease_ms;
+        let Settings { syncs, limits, .. } = self.settings;
         self.settings = Settings { syncs, ..settings };
+        if mutant::is("limits_never_change") {
+            self.settings.limits = limits;
+        }
+        if matches!(self.engine, Engine::Following) || self.engine.has_failed() {
+            return self.keep_lease(lease_ms);
+        }
+        self.keep_lease(self.watch.lease());
+        if lease_ms > self.machine.lease_ms() {
+            self.commit(Change::Lengthen { lease_ms }, now, actions);
+            self.lease_at = self.engine.last();
+        }
+        self.flush(now, actions);
+    }
+
+    /// Clients are told of leases of this length at most, until [`Core::note_lease`] says otherwise.
+    pub(super) fn keep_lease(&mut self, most_ms: u64) {
+        let Settings { lease_ms, session_ttl_ms, .. } = self.settings;
+        self.watch.set_times(most_ms.min(lease_ms), session_ttl_ms);
+    }
+
+    /// Leases are to last longer than clients are told yet.
+    pub(super) fn is_lengthening(&self) -> bool {
+        self.watch.lease() < self.settings.lease_ms
+    }
+
+    /// Whoever serves next gives the holder as long as the state says that it may have been told of. So
+    /// nobody is told of a longer lease before that is stable.
+    pub(super) fn note_lease(&mut self) {
+        let is_stable = self.lease_at <= self.engine.marks().stable;
+        if self.is_lengthening() && (is_stable || mutant::is("lease_told_early")) {
+            self.keep_lease(u64::MAX);
+        }
     }
 }

@@ -136,6 +136,7 @@ impl Core {
         if self.engine.has_failed() || !self.engine.is_serving(now.steady) {
             return;
         }
+        self.note_lease();
         self.flush_held(actions);
         while let Some(draft) = self.outbox.pop(self.engine.marks()) {
             let Some(contact) = self.watch.contact(draft.session) else { continue };

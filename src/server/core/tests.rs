@@ -46,6 +46,10 @@ impl Stage {
             syncs,
             limits: Limits::default(),
         };
+        Self::of(settings, machine, last)
+    }
+
+    fn of(settings: Settings, machine: Machine, last: LogIndex) -> Self {
         let now = Now { steady: Millis(1), steady_us: 1_000, unix: Millis(1) };
         let mut stage = Stage {
             core: Core::new(settings, machine, last, now),
@@ -106,6 +110,13 @@ impl Stage {
         client.number = first + u64::from(at);
         let offset = 2 * u32::from(at);
         self.deliver(client, Op::Append { file: b"file_0", total: 6, offset, window: at, data });
+    }
+
+    fn set(&mut self, settings: Settings) {
+        let (now, mut actions) = (self.now(), Vec::new());
+        self.core.handle_settings(settings, now, &mut actions);
+        self.collect(actions);
+        self.run_disk();
     }
 
     fn pass(&mut self, ms: u64) {
@@ -929,7 +940,7 @@ fn that_nobody_holds_the_token_is_told_when_no_power_loss_can_bring_its_holder_b
 fn limited(limits: Limits) -> Stage {
     let mut stage = Stage::new();
     let settings = Settings { limits, ..stage.core.settings };
-    stage.core.handle_settings(settings);
+    stage.set(settings);
     stage
 }
 
@@ -1008,16 +1019,57 @@ fn no_holder_loses_time_by_another_lease() {
     stage.ask(&mut c2, WAIT);
     // Its client believes in what it was told, however short a lease is from now on, ...
     let settings = Settings { lease_ms: 100, ..stage.core.settings };
-    stage.core.handle_settings(settings);
+    stage.set(settings);
     stage.pass(500);
     assert_eq!(stage.ask(&mut c1, Op::Renew), [Outcome::Done { lease_ms: 100 }]);
     stage.pass(490);
     assert!(matches!(stage.ask(&mut c1, Op::Renew)[..], [Outcome::Done { .. }]));
     // ... and in a longer one from the next answer on.
     let settings = Settings { lease_ms: 5_000, ..stage.core.settings };
-    stage.core.handle_settings(settings);
+    stage.set(settings);
     stage.pass(4_990);
     assert_eq!(stage.ask(&mut c1, Op::Renew), [Outcome::Done { lease_ms: 5_000 }]);
     stage.pass(5_010);
     assert!(matches!(stage.ask(&mut c1, Op::Renew)[..], [Outcome::Refused { .. }]));
+}
+
+#[test]
+fn no_holder_loses_time_by_a_start_with_a_shorter_lease() {
+    let mut stage = Stage::new();
+    let (mut c1, mut c2) = (stage.client(1), stage.client(2));
+    stage.ask(&mut c1, WAIT);
+    stage.queue(&mut c2);
+    let (machine, last) = (stage.core.machine().clone(), stage.core.engine().last());
+    let settings = Settings { lease_ms: 100, ..stage.core.settings };
+    let mut stage = Stage::of(settings, machine, last);
+    stage.run_disk();
+    stage.pass(LEASE - 1);
+    // What it is told of now is the shorter one, ...
+    assert_eq!(stage.ask(&mut c1, Op::Renew), [Outcome::Done { lease_ms: 100 }]);
+    // ... and so is who comes after it.
+    assert_eq!(stage.ask(&mut c1, Op::Release), [Outcome::Done { lease_ms: 0 }]);
+    c2.number -= 1;
+    c2.attempt -= 1;
+    let told = stage.ask(&mut c2, WAIT);
+    assert!(matches!(told[..], [Outcome::Granted { lease_ms: 100, .. }]), "{told:?}");
+}
+
+#[test]
+fn a_longer_lease_is_told_when_no_power_loss_can_make_it_unknown() {
+    let mut stage = Stage::new();
+    let mut c1 = stage.client(1);
+    stage.ask(&mut c1, WAIT);
+    let longer = Settings { lease_ms: 5_000, ..stage.core.settings };
+    let (now, mut actions) = (stage.now(), Vec::new());
+    stage.core.handle_settings(longer, now, &mut actions);
+    stage.deliver(&c1, Op::Renew);
+    assert_eq!(stage.heard(&mut c1), [Outcome::Done { lease_ms: LEASE as u32 }]);
+    stage.write(Ending::Done);
+    stage.deliver(&c1, Op::Renew);
+    assert_eq!(stage.heard(&mut c1), [Outcome::Done { lease_ms: LEASE as u32 }]);
+    let flush = stage.flush_job();
+    stage.end_flush(flush, Ending::Done);
+    stage.deliver(&c1, Op::Renew);
+    assert_eq!(stage.heard(&mut c1), [Outcome::Done { lease_ms: 5_000 }]);
+    assert_eq!(stage.core.machine().lock().holder.as_ref().map(|one| one.lease_ms), Some(5_000));
 }

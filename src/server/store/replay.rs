@@ -13,15 +13,15 @@ use crate::wal::{self, Visit};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, Scope};
 
-/// Entries that are passed on at once. A shorter log does not need a second thread.
-const BATCH: usize = 1024;
 /// Batches that are on their way at once, so that neither thread waits for the other at each.
 const AHEAD: usize = 4;
 
-/// Applies what `read` hands out, and publishes what follows from it.
+/// Applies what `read` hands out, `gathered` entries at once, and publishes what follows from it. A
+/// shorter log does not need a second thread.
 pub(super) fn replay<D: Disk, T>(
     machine: &mut Machine,
     restore: &mut Restore<'_, D>,
+    gathered: usize,
     read: impl FnOnce(&mut Visit<'_>) -> Result<T, wal::Error>,
 ) -> Result<T, OpenError> {
     thread::scope(|scope| {
@@ -31,7 +31,7 @@ pub(super) fn replay<D: Disk, T>(
         let mut published = Ok(());
         let found = read(&mut |_, payload| {
             batch.push(solo::decode(payload)?);
-            if batch.len() < BATCH {
+            if batch.len() < gathered {
                 return Ok(());
             }
             published = publish(restore, applier.pass_on(scope, &mut batch)?);
@@ -93,7 +93,7 @@ impl<'a> Applier<'a> {
             (parts, next) = beside.applied.recv().map_err(|_| STOPPED)?;
             beside.under_way -= 1;
         }
-        next.reserve_exact(BATCH);
+        next.reserve_exact(batch.len());
         beside.batches.send(std::mem::replace(batch, next)).map_err(|_| STOPPED)?;
         beside.under_way += 1;
         Ok(parts)
@@ -107,7 +107,8 @@ impl<'a> Applier<'a> {
                 // Whether it got there is seen by whoever joins the thread.
                 let _ = batches.send(batch);
                 drop(batches);
-                applied.iter().flat_map(|(parts, _)| parts).collect()
+                let lost = usize::from(mutant::is("gathered_lost"));
+                applied.iter().skip(lost).flat_map(|(parts, _)| parts).collect()
             }
             (None, None) => Vec::new(),
         }
@@ -138,6 +139,7 @@ mod tests {
     use super::*;
     use crate::data::DataFiles;
     use crate::disk::RealDisk;
+    use crate::limits::GATHERED;
     use crate::machine::{Ask, Change};
     use crate::protocol::ClientInfo;
     use crate::types::{Attempt, FencingToken, FileId, LockId, LogIndex};
@@ -146,7 +148,7 @@ mod tests {
     /// Entries of as many sections, each with its number in it.
     fn sections(count: usize) -> Vec<Change> {
         let mut changes = vec![
-            Change::Boot { epoch: 0, files: 1, records: 100 },
+            Change::Boot { epoch: 0, files: 1, records: 100, lease_ms: 1_000 },
             Change::Register { nonce: 1, attempt: Attempt(1), client: ClientInfo::default() },
         ];
         for section in 1..=count as u64 {
@@ -181,7 +183,7 @@ mod tests {
             }
             Ok(())
         };
-        replay(&mut machine, &mut restore, read).unwrap();
+        replay(&mut machine, &mut restore, GATHERED, read).unwrap();
         restore.finish().unwrap();
         let mut alone = Machine::default();
         apply(&mut alone, &mut commands);
@@ -203,12 +205,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = DataFiles::open(&RealDisk, dir.path(), 1).unwrap();
         let mut restore = files.restore(vec![0]).unwrap();
-        let boot = Change::Boot { epoch: 0, files: 1, records: 100 };
+        let boot = Change::Boot { epoch: 0, files: 1, records: 100, lease_ms: 1_000 };
         let boot = Command { now_ms: Millis(7), skip: Vec::new(), change: boot };
         let payload = postcard::to_stdvec(&boot).unwrap();
         let mut visited = 0;
-        let ended = replay(&mut Machine::default(), &mut restore, |visit| {
-            for index in 1..=3 * BATCH as u64 {
+        let ended = replay(&mut Machine::default(), &mut restore, GATHERED, |visit| {
+            for index in 1..=3 * GATHERED as u64 {
                 visit(LogIndex(index), &payload).unwrap();
                 visited = index;
             }
@@ -217,6 +219,6 @@ mod tests {
             Err::<(), _>(wal::Error::Entry { file, offset: 0, index: LogIndex(visited + 1), why })
         });
         assert!(matches!(ended, Err(OpenError::Wal(wal::Error::Entry { .. }))));
-        assert_eq!(visited, 3 * BATCH as u64);
+        assert_eq!(visited, 3 * GATHERED as u64);
     }
 }

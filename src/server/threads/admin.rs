@@ -86,7 +86,9 @@ pub struct Tail {
 impl Server {
     /// Puts other settings into force.
     pub fn apply(self: &Arc<Self>, settings: Settings) {
-        self.core.lock().handle_settings(settings);
+        self.work(&mut Scratch::new(Lingers::Never), |core, now, actions| {
+            core.handle_settings(settings, now, actions);
+        });
         self.disk_floor.store(settings.limits.disk_floor, Ordering::Relaxed);
         self.look_at_room();
     }

@@ -40,7 +40,11 @@ impl World {
         if matches!(self.wish, Wish::Replace(_)) {
             return Ok(());
         }
-        let options = wal::Options { segment_max: self.context.plan.segment_max, salt: 1 };
+        let options = wal::Options {
+            segment_max: self.context.plan.segment_max,
+            salt: 1,
+            ..wal::Options::default()
+        };
         let founders = super::server::founders(self.context.servers);
         let dir = Path::new(DIR).join(crate::server::PRIVATE_DIR);
         let mut having = Vec::new();

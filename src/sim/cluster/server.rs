@@ -119,7 +119,11 @@ impl World {
         let crash = self.threaten(at, START_CRASHES, START_STEPS);
         let (context, server) = (&mut self.context, &mut self.servers[at]);
         server.life += 1;
-        let options = wal::Options { segment_max: context.plan.segment_max, salt: server.life };
+        let options = wal::Options {
+            segment_max: context.plan.segment_max,
+            salt: server.life,
+            ..wal::Options::default()
+        };
         let files = context.plan.files;
         let founders = founders(context.servers);
         let (disk, dir) = (server.disk.clone(), Path::new(DIR));

@@ -124,7 +124,7 @@ impl Truth {
 fn cause(change: &Change) -> Cause {
     match change {
         Change::Expire { .. } | Change::Evict { .. } => Cause::Time,
-        Change::Boot { .. } | Change::Register { .. } => Cause::Other,
+        Change::Boot { .. } | Change::Register { .. } | Change::Lengthen { .. } => Cause::Other,
         Change::Request { session, .. } => Cause::Request(*session),
     }
 }

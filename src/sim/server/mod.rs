@@ -138,7 +138,11 @@ impl Server {
             self.spoil_read(START_STEPS, context);
         }
         let files = context.plan.files;
-        let options = wal::Options { segment_max: context.plan.segment_max, salt: self.life };
+        let options = wal::Options {
+            segment_max: context.plan.segment_max,
+            salt: self.life,
+            ..wal::Options::default()
+        };
         let opened = Store::open(self.disk.clone(), Path::new(DIR), files, &options);
         if let Some(crash) = crash.filter(|_| !self.disk.has_power()) {
             self.fall(crash, context);

@@ -12,11 +12,19 @@ pub struct Tuning {
     pub election_ticks: usize,
     /// Bytes of applied entries kept for members that lag.
     pub tail_bytes: usize,
+    /// Bytes of commands that may be on their way to a quorum.
+    pub uncommitted_max: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Tuning { tick_ms: 10, heartbeat_ticks: 3, election_ticks: 15, tail_bytes: 16 << 20 }
+        Tuning {
+            tick_ms: 10,
+            heartbeat_ticks: 3,
+            election_ticks: 15,
+            tail_bytes: 16 << 20,
+            uncommitted_max: 64 << 20,
+        }
     }
 }
 

@@ -499,7 +499,7 @@ impl World {
 
 impl Member {
     fn start(&mut self, id: u64, now: Millis) {
-        let options = wal::Options { segment_max: 4096, salt: 7 };
+        let options = wal::Options { segment_max: 4096, salt: 7, ..Default::default() };
         let founders = Members::of(&(1..=self.founders).collect::<Vec<_>>());
         let found = recover(&self.disk, Path::new(DIR), &options, &founders).unwrap();
         let applied = found.replica.index;
