@@ -203,7 +203,7 @@ fn a_stranger_is_not_listened_to_for_long() {
     let id = u64::from_str_radix(status["cluster"].as_str().unwrap(), 16).unwrap();
     let mut stream = TcpStream::connect(&cluster.peers[0]).unwrap();
     let numbers = [id, 99, 1, 0, 7].map(u64::to_le_bytes).concat();
-    stream.write_all(&[b"BTPR\x03\0\0\0", &numbers[..]].concat()).unwrap();
+    stream.write_all(&[b"BTPR\x04\0\0\0", &numbers[..]].concat()).unwrap();
     let mut answer = [0; 48];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(answer[6], 0, "it may be a server that was added by a change not known here yet");

@@ -180,6 +180,26 @@ mod once_failed {
         are_good(&[7_301_600]);
     }
 
+    /// Nobody was said to hold the lock, and a power loss brought the holder back:
+    /// `server::core::tests::that_nobody_holds_the_token_is_told_when_no_power_loss_can_bring_its_holder_back`.
+    #[test]
+    fn holder_that_an_operator_was_told_of_comes_back() {
+        are_good(&[2259, 2685]);
+    }
+
+    /// A server was started again with a shorter lease than the holder had been told of:
+    /// `server::core::tests::no_holder_loses_time_by_a_start_with_a_shorter_lease`.
+    #[test]
+    fn holder_was_told_of_a_longer_lease_before_a_restart() {
+        are_good(&[10_411, 18_495, 23_547]);
+    }
+
+    /// ... or the next leader had one.
+    #[test]
+    fn holder_was_told_of_a_longer_lease_by_another_leader() {
+        clusters_are_good(3, &[20_081, 20_722, 21_128]);
+    }
+
     fn clusters_are_good(servers: usize, seeds: &[u64]) {
         for &seed in seeds {
             let options = super::Options { seed, servers, calls: 120, ..Default::default() };

@@ -3,11 +3,13 @@
 
 use super::cluster::MemberStep;
 use super::network::{Direction, Network};
-use super::plan::Plan;
+use super::plan::{Bounds, Plan};
 use super::story::{Story, What, short};
 use crate::engine::solo::{Ending, Job};
+use crate::limits::LINGER_MS;
 use crate::protocol::{Op, Outcome, Reason, Reply};
 use crate::proxy::random::Random;
+use crate::server::core::Limits;
 use crate::types::FileId;
 use crate::wire;
 use std::cmp::Ordering;
@@ -19,6 +21,7 @@ pub struct Context {
     pub now: u64,
     pub random: Random,
     pub plan: Plan,
+    pub bounds: Bounds,
     pub network: Network,
     pub story: Story,
     queue: BinaryHeap<Scheduled>,
@@ -37,6 +40,10 @@ pub struct Context {
     pub started_at: u64,
     /// The servers that clients know.
     pub servers: usize,
+    /// Datagrams meet the fate that a story gives them.
+    pub is_staged: bool,
+    /// So long a call may take when nothing goes wrong, and nobody is waited for.
+    pub prompt_us: u64,
     /// A client has just been told of its grant.
     pub told_grant: Option<(usize, u64)>,
 }
@@ -130,6 +137,9 @@ pub enum Event {
     },
 }
 
+/// A few round trips and syncs.
+const PROMPT_US: u64 = 100_000;
+
 struct Scheduled {
     at: u64,
     sequence: u64,
@@ -142,6 +152,7 @@ impl Context {
             now: 0,
             random,
             network: Network::new(plan.clients + 1),
+            bounds: Bounds::of(&plan),
             plan,
             story,
             queue: BinaryHeap::new(),
@@ -153,8 +164,38 @@ impl Context {
             crowded: Crowded::default(),
             started_at: 0,
             servers: 1,
+            is_staged: false,
+            prompt_us: PROMPT_US,
             told_grant: None,
         }
+    }
+
+    /// Operators change settings.
+    pub fn reload(&mut self) {
+        self.plan.reload(&mut self.random);
+        self.bounds.include(&self.plan);
+        let Plan { lease_ms, section_limit, limits, .. } = &self.plan;
+        let what = format!("lease {lease_ms} ms, sections to {section_limit}, {limits:?}");
+        self.story.tell(self.now, || What::World(what));
+    }
+
+    /// A server is about to start.
+    pub fn restart(&mut self) {
+        self.plan.restart(&mut self.random);
+        self.bounds.include(&self.plan);
+    }
+
+    /// So many sessions and waiters a server has now, which takes on so many.
+    pub fn note_crowd(&mut self, (sessions, waiters): (u64, u64), limits: &Limits) {
+        let Crowded { sessions: filled, waiters: queued } = &mut self.crowded;
+        *filled = if sessions >= limits.sessions { Some(self.now) } else { *filled };
+        *queued = if waiters >= limits.waiters { Some(self.now) } else { *queued };
+    }
+
+    /// How long it may take until a client that there is no room for may register.
+    pub fn crowded_us(&self) -> u64 {
+        let rest_ms = 2 * self.plan.session_ttl_ms.max(LINGER_MS);
+        if self.bounds.limits_sessions { rest_ms * 1000 } else { 0 }
     }
 
     /// Storm or calm between clients and servers, and with `others` elsewhere, until the next one.

@@ -4,12 +4,14 @@
 use crate::machine::History;
 use crate::protocol::inspect::RecordKind;
 use crate::types::Millis;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks the records against the published bytes of each token.
 pub fn check(history: &History, published: &BTreeMap<u64, u64>) -> Result<(), String> {
     let (mut previous, records) = history.from(0);
     let (mut held, mut newest) = (None, 0);
+    // Who held the lock when the history begins it does not say.
+    let mut is_known = history.oldest() <= 1;
     let mut unseen = published.clone();
     let mut earlier = Millis(0);
     for record in records {
@@ -31,7 +33,7 @@ pub fn check(history: &History, published: &BTreeMap<u64, u64>) -> Result<(), St
             RecordKind::Granted => (held, newest) = (Some(token), token),
             // A waiter that has gone.
             RecordKind::Skipped | RecordKind::Evicted if token == 0 => {}
-            _ if held.take() != Some(token) => {
+            _ if !held.take().map_or(!is_known, |held| held == token) => {
                 return Err(format!("the history ends {token} at {number}, which was not held"));
             }
             RecordKind::Released => {
@@ -43,11 +45,33 @@ pub fn check(history: &History, published: &BTreeMap<u64, u64>) -> Result<(), St
             }
             _ => {}
         }
+        is_known |= !matches!(record.kind, RecordKind::Started) && token > 0;
     }
+    check_counts(history)?;
     match unseen.first_key_value() {
         Some((token, _)) if history.oldest() <= 1 => {
             Err(format!("{token} has published, but the history does not know"))
         }
         _ => Ok(()),
+    }
+}
+
+/// The counts are those of the records, and who is described is named by one.
+fn check_counts(history: &History) -> Result<(), String> {
+    let mut counts = [0; RecordKind::ALL.len()];
+    let mut named = BTreeSet::new();
+    for record in history.from(0).1 {
+        counts[record.kind as usize] += 1;
+        named.insert(record.session);
+        named.extend(record.revocation.map(|revocation| revocation.session));
+    }
+    let all: u64 = history.counts().iter().sum();
+    let is_whole = history.oldest() <= 1;
+    if all != history.newest() || (is_whole && counts != *history.counts()) {
+        return Err(format!("{counts:?} are counted as {:?}", history.counts()));
+    }
+    match history.described() {
+        described if described == named.len() => Ok(()),
+        described => Err(format!("{described} sessions are described, {} named", named.len())),
     }
 }

@@ -1,7 +1,9 @@
 //! The judge over the server's memory: one holder, tokens that rise for ever, first come first
 //! served. It compares the lock before and after each step and knows nothing of how it came to be.
 
+use super::plan::Bounds;
 use crate::machine::Machine;
+use crate::server::core::Limits;
 use crate::types::SessionId;
 
 /// What led to a step of the server.
@@ -20,7 +22,32 @@ pub struct Observer {
     holder: Option<(SessionId, u64)>,
     waiters: Vec<SessionId>,
     newest_token: u64,
+    /// Sessions and waiters.
+    crowd: (u64, u64),
     nonces: Vec<u64>,
+}
+
+/// What there may be at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    /// Bytes that are staged.
+    pub section: u64,
+    pub sessions: u64,
+    pub waiters: u64,
+    /// Records that are kept.
+    pub history: u32,
+}
+
+impl Most {
+    /// By what has been in force in a run, and what is where one looks.
+    pub fn of(bounds: &Bounds, limits: &Limits) -> Most {
+        Most {
+            section: bounds.section.1,
+            sessions: limits.sessions,
+            waiters: limits.waiters,
+            history: bounds.history,
+        }
+    }
 }
 
 /// The lock went from one hand to another.
@@ -52,13 +79,19 @@ impl Observer {
     pub fn restart(&mut self, machine: &Machine) {
         self.holder = holder(machine);
         self.waiters = machine.lock().waiters().collect();
+        self.crowd = crowd(machine);
+    }
+
+    /// Sessions and waiters.
+    pub fn crowd(&self) -> (u64, u64) {
+        self.crowd
     }
 
     /// Looks at the lock after a step.
     pub fn look(
         &mut self,
         machine: &Machine,
-        section_limit: u64,
+        most: &Most,
         cause: Cause,
     ) -> Result<Option<Handover>, String> {
         let before = std::mem::take(&mut self.waiters);
@@ -69,9 +102,7 @@ impl Observer {
         if !stayed.iter().zip(&self.waiters).all(|(one, other)| **one == *other) {
             return Err(format!("the queue {before:?} became {:?}", self.waiters));
         }
-        if machine.staged_bytes() > section_limit {
-            return Err(format!("{} bytes are staged", machine.staged_bytes()));
-        }
+        self.check_sizes(machine, most)?;
         self.check_sessions(machine)?;
         if self.holder.is_none() && !self.waiters.is_empty() {
             return Err(format!("the lock is free, but {:?} wait", self.waiters));
@@ -108,6 +139,26 @@ impl Observer {
 }
 
 impl Observer {
+    /// Nothing grows beyond what may be. Where less may be than before, what is there may stay.
+    fn check_sizes(&mut self, machine: &Machine, most: &Most) -> Result<(), String> {
+        let before = std::mem::replace(&mut self.crowd, crowd(machine));
+        let (sessions, waiters) = self.crowd;
+        let has_grown = |now: u64, before: u64, most: u64| now > most && now > before;
+        if has_grown(sessions, before.0, most.sessions)
+            || has_grown(waiters, before.1, most.waiters)
+        {
+            return Err(format!("{sessions} sessions, {waiters} waiters: more than may be"));
+        }
+        if machine.staged_bytes() > most.section {
+            return Err(format!("{} bytes are staged", machine.staged_bytes()));
+        }
+        let records = machine.history().len();
+        if records > most.history as usize {
+            return Err(format!("{records} records are kept, of {} that may be", most.history));
+        }
+        Ok(())
+    }
+
     /// No two sessions are one registration, and those who wait are the ones that have a ticket.
     fn check_sessions(&mut self, machine: &Machine) -> Result<(), String> {
         if machine.registrations() != machine.session_count() {
@@ -128,6 +179,10 @@ impl Observer {
         }
         Ok(())
     }
+}
+
+fn crowd(machine: &Machine) -> (u64, u64) {
+    (machine.session_count() as u64, machine.lock().waiting() as u64)
 }
 
 fn holder(machine: &Machine) -> Option<(SessionId, u64)> {

@@ -2,9 +2,9 @@
 //! there are at all. Most seeds have only some kinds of fault, so that a rare combination is not
 //! drowned by all the others; some have none, and then nothing at all may go wrong.
 
-use crate::limits::SESSIONS_MAX;
+use crate::limits::{GATHERED, SESSIONS_MAX};
 use crate::proxy::random::Random;
-use crate::server::core::Limits;
+use crate::server::core::{Limits, Settings};
 
 /// The parameters of one run.
 #[derive(Clone, Debug)]
@@ -29,7 +29,50 @@ pub struct Plan {
     pub moves: bool,
     /// Some waits for the lock are cancelled.
     pub cancels: bool,
+    /// Entries that recovery gathers before they are applied.
+    pub gathered: usize,
+    /// Settings are changed under the servers.
+    pub reloads: bool,
+    /// Operators ask also how the server is.
+    pub surveys: bool,
     pub faults: Faults,
+}
+
+/// What settings have been in force in a run so far, from the least to the most.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub lease_ms: u64,
+    pub section: (u64, u64),
+    pub data: (u64, u64),
+    pub history: u32,
+    /// A registration may be refused because there are too many, closed ones among them.
+    pub limits_sessions: bool,
+}
+
+impl Bounds {
+    pub fn of(plan: &Plan) -> Bounds {
+        let (section, limits) = (plan.section_limit, &plan.limits);
+        Bounds {
+            lease_ms: plan.lease_ms,
+            section: (section, section),
+            data: (limits.data, limits.data),
+            history: limits.history,
+            limits_sessions: limits.sessions < SESSIONS_MAX as u64,
+        }
+    }
+
+    /// This is in force now.
+    pub fn include(&mut self, plan: &Plan) {
+        let now = Bounds::of(plan);
+        let wider = |old: (u64, u64), new: (u64, u64)| (old.0.min(new.0), old.1.max(new.1));
+        *self = Bounds {
+            lease_ms: self.lease_ms.max(now.lease_ms),
+            section: wider(self.section, now.section),
+            data: wider(self.data, now.data),
+            history: self.history.max(now.history),
+            limits_sessions: self.limits_sessions || now.limits_sessions,
+        };
+    }
 }
 
 /// The lease in stories: longer than the longest pause of a client that looks for its server.
@@ -59,7 +102,7 @@ pub struct Faults {
 
 impl Plan {
     /// Draws a plan. What came to the simulator later is drawn from `more`, so that a seed without
-    /// it stays the run that it was.
+    /// it stays the run that it was; and [`Plan::with_settings`] has what came after that.
     pub fn new(random: &mut Random, more: &mut Random) -> Plan {
         let syncs = !random.chance(0.1);
         let faults = if random.chance(0.1) { Faults::default() } else { Faults::new(random) };
@@ -78,6 +121,46 @@ impl Plan {
         };
         plan.faults.power |= !plan.syncs && !plan.is_calm() && more.chance(0.5);
         plan
+    }
+
+    /// Settings that a run may meet, and change on its way.
+    pub fn with_settings(self, latest: &mut Random) -> Plan {
+        let (is_short, is_gathered) = (latest.chance(0.2), latest.chance(0.2));
+        let mut plan = Plan {
+            gathered: if is_gathered { latest.between(1, 32) as usize } else { GATHERED },
+            reloads: !self.is_calm() && latest.chance(0.15),
+            surveys: self.operators && latest.chance(0.7),
+            ..self
+        };
+        if is_short {
+            plan.limits.history = draw_history(latest);
+        }
+        plan
+    }
+
+    /// Operators change what can be changed while a server runs.
+    pub fn reload(&mut self, random: &mut Random) {
+        self.lease_ms = random.between(self.lease_ms / 2, 2 * self.lease_ms).clamp(200, 2_000);
+        self.section_limit = random.between(2_000, 40_000);
+        let limits = if random.chance(0.5) { self.draw_limits(random) } else { Limits::default() };
+        self.limits = Limits { history: self.limits.history, ..limits };
+    }
+
+    /// What a server has that starts now: a short history is as short as anybody likes.
+    pub fn restart(&mut self, random: &mut Random) {
+        if self.limits.history < Limits::default().history {
+            self.limits.history = draw_history(random);
+        }
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings {
+            lease_ms: self.lease_ms,
+            session_ttl_ms: self.session_ttl_ms,
+            section_limit: self.section_limit,
+            syncs: self.syncs,
+            limits: self.limits,
+        }
     }
 
     fn first(syncs: bool, faults: Faults, random: &mut Random) -> Plan {
@@ -99,6 +182,9 @@ impl Plan {
             operators: false,
             moves: false,
             cancels: false,
+            gathered: GATHERED,
+            reloads: false,
+            surveys: false,
             faults: Faults { power: faults.power && syncs, ..faults },
         }
     }
@@ -119,12 +205,15 @@ impl Plan {
             operators: false,
             moves: false,
             cancels: false,
+            gathered: GATHERED,
+            reloads: false,
+            surveys: false,
             faults: Faults::default(),
         }
     }
 
     /// Limits that this run may meet, some of them.
-    fn draw_limits(&self, more: &mut Random) -> Limits {
+    pub fn draw_limits(&self, more: &mut Random) -> Limits {
         let clients = self.clients as u64;
         let all = Limits::default();
         Limits {
@@ -140,15 +229,14 @@ impl Plan {
         }
     }
 
-    /// A registration may be refused because there are too many, closed ones among them.
-    pub fn limits_sessions(&self) -> bool {
-        self.limits.sessions < SESSIONS_MAX as u64
-    }
-
     /// Nothing goes wrong in this run.
     pub fn is_calm(&self) -> bool {
         self.faults == Faults::default()
     }
+}
+
+fn draw_history(random: &mut Random) -> u32 {
+    random.between(1, 60) as u32
 }
 
 impl Faults {

@@ -72,6 +72,7 @@ pub const TALES: &[Tale] = &[
     cluster("no-quorum", 3, "two of three are killed, and come back", no_quorum),
     cluster("partition", 3, "the leader is cut off, clients reach only it", partition),
     cluster("revoked-for-all", 3, "a revocation holds for the next leader, too", revoked_for_all),
+    cluster("longer-lease", 3, "a longer lease is told when the others know it", longer_lease),
     cluster("just-started", 3, "who was just started helps nobody to the lead", just_started),
 ];
 

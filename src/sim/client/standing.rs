@@ -50,7 +50,9 @@ impl Client {
     pub fn may_contradict(&self, context: &Context) -> bool {
         // That a call was refused for want of room is forgotten at a restart; a late copy of it
         // may be done then, and contradict what the client was told.
-        self.refused_at.is_some_and(|at| at < context.started_at)
+        let faults = &context.plan.faults;
+        let may_be_late = faults.duplicates || faults.delays || context.is_staged;
+        may_be_late && self.refused_at.is_some_and(|at| at < context.started_at)
     }
 
     /// What other threads of the process see of its lock is what its connection knows.

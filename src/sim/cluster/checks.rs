@@ -6,7 +6,7 @@ use super::{Stage, Verdict, World};
 use crate::engine::cluster::node::Committed;
 use crate::engine::cluster::recover::recover;
 use crate::sim::history;
-use crate::sim::ledger::{Fate, View};
+use crate::sim::ledger::{Fate, Sight, View};
 use crate::sim::observe::{Cause, Handover};
 use crate::sim::program::Ask;
 use crate::sim::server::Crash;
@@ -20,10 +20,13 @@ impl World {
     /// follows from it is right.
     pub(super) fn see_commit(&mut self, committed: &Committed) -> Verdict {
         let is_new = committed.index > self.truth.index();
-        let limit = self.context.plan.section_limit;
-        let handover = self.truth.see(committed, limit, &mut self.ledger)?;
+        let bounds = &self.context.bounds;
+        let handover = self.truth.see(committed, bounds, &mut self.ledger)?;
         if is_new {
             self.committed_at = self.context.now;
+            let machine = &self.truth.machine;
+            self.ledger.note(View::All, Sight::of(machine), self.context.now)?;
+            self.ledger.note_history(machine.history());
         }
         if is_new && self.judge.chance(0.02) {
             self.check_quorum(committed.index, committed.term)?;
@@ -40,11 +43,8 @@ impl World {
         if matches!(self.wish, Wish::Replace(_)) {
             return Ok(());
         }
-        let options = wal::Options {
-            segment_max: self.context.plan.segment_max,
-            salt: 1,
-            ..wal::Options::default()
-        };
+        let segment_max = self.context.plan.segment_max;
+        let options = wal::Options { segment_max, salt: 1, ..wal::Options::default() };
         let founders = super::server::founders(self.context.servers);
         let dir = Path::new(DIR).join(crate::server::PRIVATE_DIR);
         let mut having = Vec::new();
@@ -193,7 +193,7 @@ impl World {
             || self.ledger.fate(token) != Fate::Open
             || self.excused.contains(&token);
         // By so much the servers' clocks may be fast.
-        let slack = self.context.plan.lease_ms * self.limits.drift_ppm / 1_000 + 1_000;
+        let slack = self.context.bounds.lease_ms * self.limits.drift_ppm / 1_000 + 1_000;
         let until = client.believes_until(token);
         if is_giving_back || until <= self.context.now + slack {
             return Ok(());
@@ -206,8 +206,6 @@ impl World {
         let machine = &self.truth.machine;
         let holder = machine.lock().holder.as_ref();
         let client = holder.and_then(|holder| machine.session(holder.session));
-        let token = holder.map_or(0, |holder| holder.token.0);
-        self.ledger.note_holder(View::All, token, self.context.now);
         let what = What::Holder {
             client: client.map(|session| session.client.pid as usize),
             token: holder.map_or(0, |holder| holder.token.0),

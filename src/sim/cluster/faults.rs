@@ -8,6 +8,7 @@ use crate::limits::LINGER_MS;
 use crate::server::cluster::driver::Input;
 use crate::sim::client::Client;
 use crate::sim::context::Event;
+use crate::sim::observe::Cause;
 use crate::sim::server::Crash;
 use crate::sim::story::{FAULTS_END, What};
 
@@ -34,7 +35,7 @@ impl World {
         let leader = (0..self.servers.len()).find(|at| self.servers[*at].is_serving(now));
         let server = leader.filter(|_| context.random.chance(0.4)).unwrap_or(any);
         let disk = &self.servers[server].disk;
-        match context.random.between(0, 11) {
+        match context.random.between(0, 11 + u64::from(context.plan.reloads)) {
             0 if faults.kills => return self.crash(server, Crash::Kill),
             1 if faults.power => return self.crash(server, Crash::Power),
             2 if faults.power && context.random.chance(0.3) => {
@@ -84,6 +85,13 @@ impl World {
             }
             11 if faults.client_crashes && self.clients[client].is_up() => {
                 self.clients[client].crash(context, &mut self.ledger)?;
+            }
+            12 => {
+                context.reload();
+                let settings = context.plan.settings();
+                return self.work(server, Cause::Other, |core, now, actions| {
+                    core.handle_settings(settings, now, actions);
+                });
             }
             _ => {}
         }
@@ -173,7 +181,8 @@ impl World {
         }
         let waiting = self.truth.machine.lock().waiters().count();
         let waits = (self.clients.len() + waiting) as u64;
-        let waits = waits * (2 * self.context.plan.lease_ms + 1_500) * 1000;
+        let waits = waits * (2 * self.context.bounds.lease_ms + 1_500) * 1000;
+        let waits = waits + self.context.crowded_us();
         let changes = if self.wish == Wish::Nothing { 0 } else { CHANGES_US };
         self.set_deadline(15_000_000 + waits + changes);
         Ok(())
@@ -184,7 +193,8 @@ impl World {
         let id = self.clients.len();
         self.clients.push(Client::new(id, true, &mut self.context));
         self.context.at(self.context.now, Event::Think { client: id, life: 0 });
-        self.set_deadline(10_000_000 + 2_000 * self.context.plan.lease_ms);
+        let crowded = self.context.crowded_us();
+        self.set_deadline(10_000_000 + 2_000 * self.context.bounds.lease_ms + crowded);
     }
 
     pub(super) fn rest(&mut self) {

@@ -5,8 +5,8 @@ use super::{Verdict, World};
 use crate::engine::Engine;
 use crate::limits::SILENCE_GRACE_MS;
 use crate::protocol::Request;
-use crate::sim::ledger::View;
-use crate::sim::observe::{Cause, Observer};
+use crate::sim::ledger::{Sight, View};
+use crate::sim::observe::{Cause, Most, Observer};
 use crate::types::{SessionId, Stamp};
 use std::collections::BTreeMap;
 
@@ -21,13 +21,6 @@ pub struct Leading {
     heard: BTreeMap<SessionId, (Stamp, u64)>,
     /// When each session has asked (again) for what it waits for.
     asked: BTreeMap<SessionId, u64>,
-}
-
-impl Leading {
-    /// Under which token the lock is held; 0: it is free.
-    fn token(&self) -> u64 {
-        self.observer.holder().map_or(0, |(_, token)| token)
-    }
 }
 
 impl World {
@@ -48,7 +41,7 @@ impl World {
 
     /// The server's core may have changed.
     pub(super) fn check_leading(&mut self, at: usize, cause: Cause) -> Verdict {
-        let (now, limit) = (self.context.now, self.context.plan.section_limit);
+        let (now, bounds) = (self.context.now, self.context.bounds);
         let drift = self.limits.drift_ppm;
         let Some(process) = &mut self.servers[at].process else { return Ok(()) };
         let leading = &mut process.leading;
@@ -56,7 +49,7 @@ impl World {
             Engine::Leading(engine) => (engine.term(), process.core.machine()),
             _ => {
                 if std::mem::take(&mut leading.term) > 0 {
-                    self.ledger.note_holder(View::Leader(at), 0, now);
+                    return self.ledger.note(View::Leader(at), Sight::default(), now);
                 }
                 return Ok(());
             }
@@ -64,12 +57,14 @@ impl World {
         if leading.term != term {
             *leading = Leading { term, since: now, held_since: now, ..Leading::default() };
             leading.observer.restart(machine);
-            self.ledger.note_holder(View::Leader(at), leading.token(), now);
-            return Ok(());
+            return self.ledger.note(View::Leader(at), Sight::of(machine), now);
         }
-        let Some(handover) = leading.observer.look(machine, limit, cause)? else { return Ok(()) };
+        let limits = process.core.limits();
+        let handover = leading.observer.look(machine, &Most::of(&bounds, limits), cause)?;
+        self.context.note_crowd(leading.observer.crowd(), limits);
+        self.ledger.note(View::Leader(at), Sight::of(machine), now)?;
+        let Some(handover) = handover else { return Ok(()) };
         leading.held_since = now;
-        self.ledger.note_holder(View::Leader(at), leading.token(), now);
         for skipped in handover.skipped {
             let silent_since = leading.asked.get(&skipped).copied().unwrap_or(leading.since);
             let grace = SILENCE_GRACE_MS * 1_000 - SILENCE_GRACE_MS * drift / 1_000;
@@ -93,7 +88,7 @@ impl World {
         }
         let heard = leading.heard.get(&session).map_or(0, |(_, at)| *at);
         let from = heard.max(leading.since).max(leading.held_since);
-        let lease = self.context.plan.lease_ms;
+        let lease = self.context.bounds.lease_ms;
         let over = from + lease * 1_000 + lease * self.limits.drift_ppm / 1_000 + LATE_US;
         if now <= over {
             return Ok(());

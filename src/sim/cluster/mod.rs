@@ -22,7 +22,7 @@ use super::story::{Story, What};
 use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::members::Members;
 use crate::machine::Part;
-use crate::protocol::Reply;
+use crate::protocol::{Reform, Reply};
 use crate::proxy::random::Random;
 use crate::types::{FileId, LogIndex};
 use network::Network;
@@ -46,8 +46,9 @@ pub struct World {
     committed_at: u64,
     /// When a server ended because of its disk, which it may notice late.
     failed_at: u64,
-    /// What operators want.
+    /// What operators want, and all that they have asked for.
     wish: Wish,
+    reforms: Vec<Reform>,
     /// The members, if all of them know who they are, and the last entry when that began.
     known: Option<(Members, u64)>,
     /// Chance of the judge's own: what it looks at changes nothing.
@@ -134,7 +135,8 @@ type Verdict = Result<(), String>;
 impl World {
     pub fn new(seed: u64, servers: usize, calls: u64, story: Story) -> World {
         let mut random = Random::new(seed, servers as u64);
-        let (plan, limits) = plan::draw(&mut random, &mut Random::new(seed, 78));
+        let (plan, limits) =
+            plan::draw(&mut random, &mut Random::new(seed, 78), &mut Random::new(seed, 79));
         let mut world = World::of(seed, servers, plan, limits, random, calls, story);
         for client in 0..world.clients.len() {
             let at = world.context.random.between(0, 400_000);
@@ -161,6 +163,7 @@ impl World {
     ) -> World {
         let mut context = Context::new(plan, random, story);
         context.servers = servers;
+        context.prompt_us = PROMPT_US;
         let plan = context.plan.clone();
         context.story.tell(0, || What::Plan(format!("seed {seed}: {plan:?}, {limits:?}")));
         let clients = (0..plan.clients).map(|id| Client::new(id, false, &mut context)).collect();
@@ -177,6 +180,7 @@ impl World {
             failed_at: 0,
             truth: Truth::new(server::founders(servers)),
             wish: Wish::Nothing,
+            reforms: Vec::new(),
             known: None,
             judge: Random::new(seed, 77),
             calls,
@@ -222,6 +226,7 @@ impl World {
             return Err("the run does not come to an end".into());
         }
         self.step(event)?;
+        self.ledger.check_total(self.context.bounds.data.1)?;
         self.check_serving()
     }
 
@@ -301,5 +306,7 @@ fn describe(message: &Message) -> &'static str {
     }
 }
 
+/// A call may have to wait for a leader.
+const PROMPT_US: u64 = 3_000_000;
 /// No run is this long.
 const STEPS_MAX: u64 = 4_000_000;

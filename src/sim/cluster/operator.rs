@@ -7,7 +7,7 @@ use crate::data::DataFiles;
 use crate::disk::mem::MemDisk;
 use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::recover::write_checkpoint;
-use crate::protocol::{Outcome, Reform, Reply};
+use crate::protocol::{Outcome, Reason, Reform, Reply};
 use crate::server::PRIVATE_DIR;
 use crate::server::cluster::driver::Input;
 use crate::server::cluster::fetch::complete;
@@ -123,14 +123,63 @@ impl World {
         self.context.story.tell(self.context.now, || What::Member { server: at, what });
         let reply = Reply {
             session: SessionId(0),
-            number: RequestNumber(0),
+            number: RequestNumber(self.reforms.len() as u64),
             attempt: Attempt(0),
             stamp: Stamp(0),
             is_consumed: false,
             outcome: Outcome::Done { lease_ms: 0 },
         };
+        self.reforms.push(reform.clone());
         let to = SocketAddr::V4(server_addr(at));
         self.tell(at, Input::Reform { to, reply, reform });
+    }
+
+    /// A leader answers an operator: nothing is begun that the servers which are there could not go on
+    /// from, and nothing is refused that they could.
+    pub(super) fn check_reform(&self, at: usize, reply: &Reply<'_>) -> Verdict {
+        let Some(process) = &self.servers[at].process else { return Ok(()) };
+        let (now, own) = (self.context.now, at as u64 + 1);
+        let Some(reform) = self.reforms.get(reply.number.0 as usize) else { return Ok(()) };
+        let members = process.driver.node().members();
+        let voters = members.voters().count();
+        let heard_ago = |id: u64| match process.heard.get(&id) {
+            _ if id == own => Some(SURELY_HEARD_US.0),
+            at => at.map(|at| now - at),
+        };
+        let may_be_heard = |id: &u64| heard_ago(*id).is_some_and(|ago| ago < UNHEARD_US);
+        let is_heard = |id: &u64| {
+            let (from, to) = SURELY_HEARD_US;
+            heard_ago(*id).is_some_and(|ago| (from..to).contains(&ago))
+        };
+        let others = |id: u64| members.voters().filter(move |other| *other != id);
+        let is_member = |id: &u64| members.servers.contains_key(id);
+        let votes = |id: &u64| members.servers.get(id).is_some_and(|server| server.votes);
+        let is_right = match (reform, &reply.outcome) {
+            (Reform::Remove { server }, Outcome::Done { .. }) if votes(server) => {
+                2 * others(*server).filter(may_be_heard).count() > voters - 1
+            }
+            (Reform::Remove { server }, Outcome::Refused { reason: Reason::NoQuorum, .. }) => {
+                2 * others(*server).filter(is_heard).count() < voters
+            }
+            (Reform::Remove { server }, Outcome::Refused { reason: Reason::LastServer, .. }) => {
+                voters == 1 && votes(server)
+            }
+            (_, Outcome::Refused { reason: Reason::NoSuchServer, .. }) => match reform {
+                Reform::Add { .. } => false,
+                Reform::Remove { server } | Reform::Transfer { server } => !is_member(server),
+            },
+            (Reform::Transfer { server }, Outcome::Done { .. }) => {
+                votes(server) && may_be_heard(server)
+            }
+            (Reform::Transfer { server }, Outcome::Refused { reason: Reason::CannotLead, .. }) => {
+                !votes(server) || !is_heard(server)
+            }
+            _ => true,
+        };
+        if is_right {
+            return Ok(());
+        }
+        Err(format!("server {at} is asked {reform:?} and says {:?}", reply.outcome))
     }
 
     /// The server is gone for ever.
@@ -210,6 +259,10 @@ fn take_over(
     write_checkpoint(disk, &private, LogIndex(0), &checkpoint).map_err(|error| error.to_string())
 }
 
+/// A leader counts with those that it has heard within an election timeout; clocks drift and threads
+/// are late.
+const UNHEARD_US: u64 = 230_000;
+const SURELY_HEARD_US: (u64, u64) = (20_000, 100_000);
 /// So many servers come in at most.
 const NEWCOMERS: usize = 3;
 /// How many attempts to join crash.

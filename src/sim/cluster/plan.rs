@@ -1,5 +1,6 @@
 //! What a seed decides about a cluster besides what it decides about every system.
 
+use crate::engine::cluster::node::Tuning;
 use crate::proxy::random::Random;
 use crate::sim::plan::Plan;
 
@@ -15,6 +16,8 @@ pub struct Limits {
     pub is_harsh: bool,
     /// Servers come and go.
     pub is_changing: bool,
+    /// Bytes of commands that may be on their way to a quorum.
+    pub uncommitted_max: u64,
 }
 
 impl Limits {
@@ -26,14 +29,16 @@ impl Limits {
             drift_ppm: 0,
             is_harsh: false,
             is_changing: false,
+            uncommitted_max: Tuning::default().uncommitted_max,
         }
     }
 }
 
-pub fn draw(random: &mut Random, more: &mut Random) -> (Plan, Limits) {
+pub fn draw(random: &mut Random, more: &mut Random, latest: &mut Random) -> (Plan, Limits) {
     let mut plan = Plan::new(random, more);
-    // What only a server of its own is tried with.
+    // Comes from `latest`.
     plan.limits = Default::default();
+    // What only a server of its own is tried with.
     plan.faults.read_errors = false;
     plan.lease_ms = random.between(200, 2_000);
     plan.session_ttl_ms = random.between(5_000, 20_000);
@@ -47,6 +52,13 @@ pub fn draw(random: &mut Random, more: &mut Random) -> (Plan, Limits) {
         drift_ppm: if plan.is_calm() || random.chance(0.7) { 100 } else { 30_000 },
         is_harsh: !plan.is_calm() && random.chance(0.25),
         is_changing: more.chance(0.4),
+        uncommitted_max: match latest.chance(0.2) {
+            true => latest.between(2_000, 20_000),
+            false => Tuning::default().uncommitted_max,
+        },
     };
-    (plan, limits)
+    if latest.chance(0.2) {
+        plan.limits = plan.draw_limits(latest);
+    }
+    (plan.with_settings(latest), limits)
 }

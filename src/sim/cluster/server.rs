@@ -4,7 +4,7 @@
 use super::faith::Faith;
 use super::leading::Leading;
 use super::promises::Promises;
-use super::{MemberStep, World};
+use super::{MemberStep, World, plan};
 use crate::disk::mem::{Fault, MemDisk};
 use crate::engine::cluster::checkpoint::Checkpoint;
 use crate::engine::cluster::members::Members;
@@ -13,14 +13,14 @@ use crate::server::Store;
 use crate::server::cluster::applier::Applier;
 use crate::server::cluster::driver::{Driver, Input, Order};
 use crate::server::cluster::fetch::Fetching;
-use crate::server::core::{Core, Limits, Now, Settings};
+use crate::server::core::{Core, Now};
 use crate::sim::context::Event;
-use crate::sim::ledger::View;
+use crate::sim::ledger::{Sight, View};
 use crate::sim::server::Crash;
 use crate::sim::story::What;
 use crate::types::Millis;
 use crate::wal::{self, Batch};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 /// A machine that a server runs on, or not.
@@ -65,6 +65,8 @@ pub struct Process {
     pub tick_at: u64,
     /// Members of which it knows where clients find them.
     pub known: BTreeSet<u64>,
+    /// When something came last from each of the others.
+    pub heard: BTreeMap<u64, u64>,
 }
 
 impl Server {
@@ -119,6 +121,7 @@ impl World {
         let crash = self.threaten(at, START_CRASHES, START_STEPS);
         let (context, server) = (&mut self.context, &mut self.servers[at]);
         server.life += 1;
+        context.restart();
         let options = wal::Options {
             segment_max: context.plan.segment_max,
             salt: server.life,
@@ -145,22 +148,20 @@ impl World {
             Err(error) => return Err(format!("server {at} does not start: {error}")),
         };
         let seed = context.random.next();
-        let tuning = Tuning { tail_bytes: self.limits.tail_bytes, ..Tuning::default() };
+        let plan::Limits { tail_bytes, uncommitted_max, .. } = self.limits;
+        let tuning = Tuning { tail_bytes, uncommitted_max, ..Tuning::default() };
         let (id, now) = (at as u64 + 1, Millis(0));
         let replica = found.replica;
         let node = Node::new(id, found.log, replica.index, found.journal, tuning, seed, now);
         let mut node = node.map_err(|error| format!("server {at} does not start: {error}"))?;
         let hard = node.raw().raft.hard_state();
+        if hard.term < node.raw().raft.raft_log.last_term() {
+            return Err(format!("server {at} starts in a term before its last entry's"));
+        }
         server.promises.check(&hard).map_err(|why| format!("server {at} {why}"))?;
         node.offer(&found.checkpoint.head);
         node.handle_introduction(id, life_of(at), now);
-        let settings = Settings {
-            lease_ms: context.plan.lease_ms,
-            session_ttl_ms: context.plan.session_ttl_ms,
-            section_limit: context.plan.section_limit,
-            syncs: true,
-            limits: Limits::default(),
-        };
+        let settings = context.plan.settings();
         context.story.tell(context.now, || What::Member {
             server: at,
             what: format!("starts, applied to {}", replica.index),
@@ -183,6 +184,7 @@ impl World {
             fetching: None,
             tick_at: u64::MAX,
             known: BTreeSet::new(),
+            heard: BTreeMap::new(),
         });
         self.check_files(at)?;
         self.look_at_room(at);
@@ -237,7 +239,8 @@ impl World {
         server.process = None;
         server.life += 1;
         server.disk.set_fault(None);
-        self.ledger.note_holder(View::Leader(at), 0, context.now);
+        // What nobody sees nobody was told of.
+        let _ = self.ledger.note(View::Leader(at), Sight::default(), context.now);
         if crash == Crash::Power {
             server.disk = server.disk.after_power_loss(context.random.next());
         }

@@ -6,6 +6,7 @@ use crate::proxy::random::Random;
 use crate::sim::client::Client;
 use crate::sim::context::Context;
 use crate::sim::ledger::Ledger;
+use crate::sim::observe::Cause;
 use crate::sim::plan::Plan;
 use crate::sim::server::Crash;
 use crate::sim::stage::{Stage, Theatre};
@@ -39,6 +40,7 @@ impl Stage<World> {
         let random = Random::new(seed, 0);
         let limits = Limits::of_story();
         let mut world = World::of(seed, servers, Plan::of_story(), limits, random, u64::MAX, story);
+        world.context.is_staged = true;
         world.clients.iter_mut().for_each(|client| client.set_scripted(true));
         Stage { world }
     }
@@ -64,6 +66,17 @@ impl Stage<World> {
 
     pub fn start(&mut self, server: usize) {
         self.world.later(server, 1_000, MemberStep::Start);
+    }
+
+    /// This server's leases last longer from now on.
+    pub fn lengthen(&mut self, server: usize, lease_ms: u64) -> Verdict {
+        self.say(server, &format!("leases last {lease_ms} ms"));
+        let context = &mut self.world.context;
+        let longer = Plan { lease_ms, ..context.plan.clone() };
+        context.bounds.include(&longer);
+        self.world.work(server, Cause::Other, |core, now, actions| {
+            core.handle_settings(longer.settings(), now, actions);
+        })
     }
 
     /// Two servers do not reach each other any more.

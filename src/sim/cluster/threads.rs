@@ -84,6 +84,7 @@ impl World {
             return Ok(());
         }
         let message = decode_message(bytes).map_err(|error| error.to_string())?;
+        let now = self.context.now;
         let Some(process) = self.process(at) else { return Ok(()) };
         let id = from as u64 + 1;
         if process.driver.node().members().has_left(id) {
@@ -91,6 +92,7 @@ impl World {
             self.leave(from, "is told that it was removed");
             return Ok(());
         }
+        process.heard.insert(id, now);
         if process.known.insert(id) {
             self.tell(at, Input::Introduction { id, life: life_of(from) });
         }
@@ -211,8 +213,9 @@ impl World {
                     core.stand(standing, now, actions);
                 });
             }
-            // Only for operators, and for servers that come and go.
-            Order::Answer(..) | Order::Follow(_) => {}
+            Order::Answer(_, reply) => return self.check_reform(at, &reply),
+            // Only for servers that come and go.
+            Order::Follow(_) => {}
             Order::Offer(kept) => {
                 if let Some(process) = self.process(at) {
                     process.offered = kept;

@@ -5,8 +5,10 @@ use crate::engine::cluster::members::{Members, Server};
 use crate::engine::cluster::node::{Committed, What};
 use crate::engine::solo::decode;
 use crate::machine::{Ask, Change, Effect, Machine};
+use crate::server::core::Limits;
 use crate::sim::ledger::Ledger;
-use crate::sim::observe::{Cause, Handover, Observer};
+use crate::sim::observe::{Cause, Handover, Most, Observer};
+use crate::sim::plan::Bounds;
 
 pub struct Truth {
     /// What was committed, by whoever said so first; the founding is entry 1.
@@ -78,7 +80,7 @@ impl Truth {
     pub fn see(
         &mut self,
         committed: &Committed,
-        section_limit: u64,
+        bounds: &Bounds,
         ledger: &mut Ledger,
     ) -> Result<Option<Handover>, String> {
         let index = committed.index;
@@ -110,8 +112,9 @@ impl Truth {
                 ledger.see(part.file.0 as usize, from, &part.data)?;
             }
         }
-        let mut handover =
-            self.observer.look(&self.machine, section_limit, cause(&command.change))?;
+        // Each leader goes by what is in force where it is.
+        let most = Most::of(bounds, &Limits::default());
+        let mut handover = self.observer.look(&self.machine, &most, cause(&command.change))?;
         if let Some(handover) = &mut handover
             && let Change::Request { ask: Ask::Revoke { token, .. }, .. } = &command.change
         {

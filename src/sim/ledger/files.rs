@@ -121,6 +121,16 @@ impl Ledger {
         self.files.iter().map(|file| file.bytes.len() as u64).sum()
     }
 
+    /// The files may have so many bytes together.
+    pub fn check_total(&self, most: u64) -> Verdict {
+        match self.total() {
+            total if total > most => {
+                Err(format!("the files have {total} bytes, and may have {most}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Published bytes of a file.
     pub fn length(&self, file: usize) -> u64 {
         self.files[file].bytes.len() as u64

@@ -10,7 +10,7 @@ mod power;
 use super::linear::{self, Operation, What};
 use files::File;
 use operators::Operators;
-pub use operators::View;
+pub use operators::{Sight, View};
 use power::Losses;
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
 //! What operators were told: who holds the lock, what has happened to it, that it was taken away.
 
-use super::{Ledger, Verdict};
-use crate::machine::History;
-use crate::protocol::inspect::{Hash, HistoryPage, RecordKind};
+use super::{Append, Ledger, Told, Verdict};
+use crate::machine::{History, Machine};
+use crate::protocol::inspect::{Hash, HistoryPage, LockPage, Record, RecordKind, ServerStatus};
+use crate::types::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who takes it so that the lock is held by somebody.
@@ -14,10 +15,38 @@ pub enum View {
     Leader(usize),
 }
 
+/// What there is to be seen of the lock at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Under which it is held; 0: nobody holds it.
+    pub token: u64,
+    pub sessions: u64,
+    pub waiters: u64,
+    pub staged: u64,
+}
+
+impl Sight {
+    pub fn of(machine: &Machine) -> Sight {
+        let lock = machine.lock();
+        Sight {
+            token: lock.holder.as_ref().map_or(0, |holder| holder.token.0),
+            sessions: machine.session_count() as u64,
+            waiters: lock.waiting() as u64,
+            staged: machine.staged_bytes(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Operators {
-    /// From when on the lock was held under which token, in whose view; 0 is none.
-    holders: BTreeMap<View, Vec<(u64, u64)>>,
+    /// From when on what was to be seen, in whose view.
+    sights: BTreeMap<View, Vec<(u64, Sight)>>,
+    /// Tokens of which it was told that nobody holds them.
+    denied: BTreeSet<u64>,
+    /// Since when a holder was shown to hold the lock.
+    since: BTreeMap<u64, Millis>,
+    /// The oldest record that there is.
+    oldest: u64,
     /// Tokens that somebody has wanted to revoke, ...
     revoking: BTreeSet<u64>,
     /// ... and those of which it was told that it had.
@@ -36,6 +65,9 @@ impl Operators {
     /// A power loss has left the history's records up to this one.
     pub fn take_back(&mut self, newest: u64, now: u64) {
         self.revoked.clear();
+        self.denied.clear();
+        self.since.clear();
+        self.oldest = 0;
         self.records.split_off(&(newest + 1));
         let told = self.newest.last().map_or(0, |(_, told)| *told);
         self.newest = vec![(now, told.min(newest))];
@@ -43,33 +75,101 @@ impl Operators {
 }
 
 impl Ledger {
-    /// From now on the lock is held under this token.
-    pub fn note_holder(&mut self, view: View, token: u64, now: u64) {
-        self.operators.holders.entry(view).or_default().push((now, token));
+    /// From now on this is to be seen.
+    pub fn note(&mut self, view: View, sight: Sight, now: u64) -> Verdict {
+        let sights = self.operators.sights.entry(view).or_default();
+        if sights.last().is_none_or(|(_, last)| *last != sight) {
+            sights.push((now, sight));
+        }
+        let token = sight.token;
+        if view == View::All && token > 0 && self.operators.denied.contains(&token) {
+            return Err(format!("an operator was told that nobody holds {token}, but it is held"));
+        }
+        Ok(())
+    }
+
+    /// The history keeps its records from this one on.
+    pub fn note_history(&mut self, history: &History) {
+        self.operators.oldest = self.operators.oldest.max(history.oldest());
     }
 
     /// Whether the lock was held under this token at some time since then, in anybody's view.
     pub fn was_holder(&self, token: u64, since: u64) -> bool {
-        self.was_so(since, |held| held == token)
+        self.was_so(since, |sight| sight.token == token)
     }
 
     /// Whether anybody held the lock at some time since then, in anybody's view.
     pub fn was_held(&self, since: u64) -> bool {
-        self.was_so(since, |held| held > 0)
+        self.was_so(since, |sight| sight.token > 0)
     }
 
-    fn was_so(&self, since: u64, is_so: impl Fn(u64) -> bool) -> bool {
-        self.operators.holders.values().any(|holders| {
-            let is_later = |at: usize| holders.get(at).is_none_or(|(until, _)| *until >= since);
-            let mut late = (0..holders.len()).rev().take_while(|at| is_later(at + 1));
-            late.any(|at| is_so(holders[at].1))
+    fn was_so(&self, since: u64, is_so: impl Fn(&Sight) -> bool) -> bool {
+        self.operators.sights.values().any(|sights| {
+            let is_later = |at: usize| sights.get(at).is_none_or(|(until, _)| *until >= since);
+            let mut late = (0..sights.len()).rev().take_while(|at| is_later(at + 1));
+            late.any(|at| is_so(&sights[at].1))
         })
     }
 
     /// Whether the lock has been held under this token all the time since then.
     pub fn is_holder_since(&self, token: u64, since: u64) -> bool {
-        let last = self.operators.holders.get(&View::All).and_then(|holders| holders.last());
-        last.is_some_and(|&(from, held)| held == token && from < since)
+        let Some(sights) = self.operators.sights.get(&View::All) else { return false };
+        let is_its = |(_, sight): &&(u64, Sight)| sight.token == token;
+        sights.iter().rev().take_while(is_its).any(|(from, _)| *from < since)
+    }
+
+    /// An operator is shown who holds the lock and who waits for it.
+    pub fn has_seen_lock(&mut self, page: &LockPage, next: u64, invoked: u64) -> Verdict {
+        let token = page.holder.as_ref().map_or(0, |holder| holder.token.0);
+        let staged = page.holder.as_ref().map_or(0, |holder| holder.staged_bytes);
+        let is_it = |sight: &Sight| {
+            (sight.token, sight.staged, sight.waiters) == (token, staged, page.waiting)
+        };
+        if !self.was_so(invoked, is_it) {
+            return Err(format!("shown the holder {token} and {} who wait", page.waiting));
+        }
+        if let Some(holder) = &page.holder {
+            let since = *self.operators.since.entry(token).or_insert(holder.since_ms);
+            let client = self.client_of(token).map_or(holder.client.pid, |id| id as u32);
+            if since != holder.since_ms || client != holder.client.pid {
+                return Err(format!("{token} was client {client}'s since {since}, now {holder:?}"));
+            }
+        }
+        let is_in_order = page.waiters.is_sorted_by(|one, next| one.ticket < next.ticket);
+        let last = page.waiters.last().map_or(0, |waiter| waiter.ticket.0);
+        let is_whole = match next {
+            0 => page.waiting == page.waiters.len() as u64,
+            next => next > last && page.waiting > page.waiters.len() as u64,
+        };
+        if is_in_order && is_whole { Ok(()) } else { Err(format!("shown {page:?}, then {next}")) }
+    }
+
+    /// An operator is told how the server is.
+    pub fn has_seen_status(&self, status: &ServerStatus, invoked: u64) -> Verdict {
+        let told = Sight {
+            token: status.token.0,
+            sessions: status.sessions,
+            waiters: status.waiters,
+            staged: status.staged_bytes,
+        };
+        let ServerStatus { log_published, log_written, log_last, .. } = *status;
+        let is_sound = log_published <= log_written
+            && log_written <= log_last
+            && status.files as usize == self.files.len()
+            && status.recorded.iter().sum::<u64>() >= status.records;
+        match is_sound && self.was_so(invoked, |sight| *sight == told) {
+            true => Ok(()),
+            false => Err(format!("told {status:?}")),
+        }
+    }
+
+    /// Somebody was told that nobody holds the lock under this token: it stays so.
+    pub fn denied(&mut self, token: u64, invoked: u64) -> Verdict {
+        if self.is_holder_since(token, invoked) {
+            return Err(format!("told that nobody holds {token}"));
+        }
+        self.operators.denied.insert(token);
+        Ok(())
     }
 
     /// The newest record that anybody was told of.
@@ -106,6 +206,7 @@ impl Ledger {
         &mut self,
         from: u64,
         page: &HistoryPage,
+        next: u64,
         invoked: u64,
         now: u64,
     ) -> Verdict {
@@ -129,6 +230,10 @@ impl Ledger {
         if page.records.is_empty() && number <= page.newest {
             return Err(format!("record {number} is not shown, and there is one"));
         }
+        let goes_on = page.records.last().map_or(page.newest, |record| record.number) + 1;
+        if next != goes_on || page.oldest > self.operators.oldest {
+            return Err(format!("the history goes on at {next}, and begins at {}", page.oldest));
+        }
         let newest = self.newest_record().max(page.newest);
         self.operators.newest.push((now, newest));
         Ok(())
@@ -142,9 +247,18 @@ impl Ledger {
             if shown.is_some_and(|hash| *hash != record.hash) {
                 return Err(format!("record {} is another than was shown", record.number));
             }
-            if record.kind == RecordKind::Revoked {
-                revoked.insert(record.token.0);
+            let token = record.token.0;
+            match record.kind {
+                RecordKind::Revoked => drop(revoked.insert(token)),
+                RecordKind::Granted => {
+                    let since = self.operators.since.get(&token);
+                    if since.is_some_and(|since| *since != record.at_ms) {
+                        return Err(format!("{token} is granted at another time than was shown"));
+                    }
+                }
+                _ => {}
             }
+            self.check_bytes(&record)?;
         }
         if history.newest() < self.newest_record() {
             return Err(format!("the history ends at {}", history.newest()));
@@ -155,5 +269,24 @@ impl Ledger {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A section was given up with as much in it as its client had appended.
+    fn check_bytes(&self, record: &Record) -> Verdict {
+        let Some(section) = self.sections.get(&record.token.0) else { return Ok(()) };
+        let is_end = match record.kind {
+            RecordKind::Expired | RecordKind::Aborted | RecordKind::Revoked => true,
+            RecordKind::Evicted | RecordKind::Skipped | RecordKind::Cancelled => record.token.0 > 0,
+            RecordKind::Started | RecordKind::Granted | RecordKind::Released => false,
+        };
+        let sum = |is_meant: fn(&&Append) -> bool| -> u64 {
+            section.appends.iter().filter(is_meant).map(|append| append.len as u64).sum()
+        };
+        let least = if self.losses.has_been() { 0 } else { sum(|one| one.told == Told::Done) };
+        let most = sum(|_| true);
+        if is_end && !(least..=most).contains(&record.bytes) {
+            return Err(format!("record {record:?}: between {least} and {most} were appended"));
+        }
+        Ok(())
     }
 }

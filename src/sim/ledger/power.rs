@@ -21,6 +21,11 @@ impl Losses {
         token <= self.sections.1
     }
 
+    /// The power has failed.
+    pub fn has_been(&self) -> bool {
+        !self.grants.is_empty() || self.sections.0 > 0
+    }
+
     /// The answer to a call of that time may tell what is not so any more.
     pub fn has_answer(&self, invoked: u64) -> bool {
         invoked <= self.sections.0

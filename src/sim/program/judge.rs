@@ -17,7 +17,7 @@ impl Program {
         now: u64,
     ) -> Verdict {
         let Some((ask, invoked)) = self.asked.take() else { return Ok(()) };
-        self.judge(&ask, result, ledger, circumstances, invoked)?;
+        self.judge(&ask, result, ledger, circumstances, (invoked, now))?;
         self.operated(&ask, result, data, ledger, (invoked, now))?;
         match (&ask, result) {
             (Ask::Connect, Ok(_)) => self.is_connected = true,
@@ -200,7 +200,7 @@ impl Program {
         result: &Result<Answer, Error>,
         ledger: &Ledger,
         circumstances: Circumstances,
-        invoked: u64,
+        (invoked, now): (u64, u64),
     ) -> Verdict {
         let Circumstances { may_be_lost, was_full, is_calm, is_unanswered, crowded, .. } =
             circumstances;
@@ -227,7 +227,7 @@ impl Program {
             (Ask::Acquire(patience), Err(Error::WouldBlock)) => match patience {
                 Patience::Forever => false,
                 Patience::Try => is_unanswered || ledger.was_held(since),
-                Patience::Until(_) => true,
+                Patience::Until(until) => *until <= circumstances.clock,
             },
             (Ask::Append { .. }, Err(Error::TooLarge)) => {
                 matches!(self.lock, Lock::Held(token) if ledger.staged_at_most(token) > section_limit)
@@ -259,6 +259,10 @@ impl Program {
             }
             _ => false,
         };
+        let waits = matches!(ask, Ask::Acquire(Patience::Forever | Patience::Until(_)));
+        if is_calm && !waits && now - invoked > circumstances.prompt_us {
+            return Err(format!("{} called {} at {invoked} and waited", self.client, ask.name()));
+        }
         if is_allowed {
             return Ok(());
         }

@@ -57,6 +57,10 @@ pub struct Circumstances {
     pub section_limit: u64,
     /// Nothing at all goes wrong in this run.
     pub is_calm: bool,
+    /// So long a call may take then that waits for nobody.
+    pub prompt_us: u64,
+    /// The client's clock.
+    pub clock: u64,
     /// The token that the library goes on to believe in.
     pub token: Option<u64>,
     /// The library says that an operator has taken the lock away.
@@ -126,7 +130,9 @@ impl Program {
                 _ => Ask::Acquire(patience(plan, clock, random)),
             },
             Lock::No if ends => Ask::Close,
-            Lock::No if plan.operators && random.chance(OPERATES) => self.operate(ledger, random),
+            Lock::No if plan.operators && random.chance(OPERATES) => {
+                self.operate(plan, ledger, random)
+            }
             Lock::No => match random.between(0, 99) {
                 0..=2 => Ask::Close,
                 3 => Ask::Release,
@@ -184,7 +190,7 @@ impl Program {
             });
         }
         if plan.operators && random.chance(OPERATES) {
-            return Ok(self.operate(ledger, random));
+            return Ok(self.operate(plan, ledger, random));
         }
         Ok(match random.between(0, 99) {
             0..=1 => Ask::Close,

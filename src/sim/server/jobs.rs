@@ -13,6 +13,7 @@ use crate::sim::observe::Cause;
 use crate::sim::replica::Replica;
 use crate::sim::story::What;
 use crate::sim::vouch;
+use crate::types::FileId;
 use std::path::Path;
 
 impl Server {
@@ -53,6 +54,9 @@ impl Server {
             context.at(context.now + wait, Event::Run { life, job });
             return Ok(None);
         };
+        if ending == Ending::Full && matches!(job, Job::Flush(_)) {
+            self.check_ends()?;
+        }
         context.story.tell(context.now, || What::Disk(describe(&job, ending)));
         let wait = context.random.between(1, 100);
         context.at(context.now + wait, Event::Ran { life, job, ending });
@@ -95,6 +99,25 @@ impl Server {
         }
         self.go_on_starting(context)?;
         Ok(step)
+    }
+
+    /// Where there was no room, readers of the files see no half of a section either.
+    fn check_ends(&self) -> Result<(), String> {
+        let Some(process) = &self.process else { return Ok(()) };
+        let fault = self.disk.set_fault(None);
+        let sizes = process.store.data().sizes();
+        let ends = sizes.into_iter().enumerate().map(|(id, size)| {
+            let bytes = self.disk.read_file(&Path::new(DIR).join(FileId(id as u32).name()));
+            (id, size, bytes.map_or(0, |bytes| bytes.len() as u64))
+        });
+        let longer = ends.into_iter().find(|(_, size, length)| length > size);
+        self.disk.set_fault(fault);
+        match longer {
+            None => Ok(()),
+            Some((id, size, length)) => {
+                Err(format!("file_{id} has {length} bytes, of which {size} are published"))
+            }
+        }
     }
 
     /// The server must not think that the log is further than it is.

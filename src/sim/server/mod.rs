@@ -13,7 +13,7 @@ use super::story::What;
 use crate::disk::Disk;
 use crate::disk::mem::{Fault, MemDisk};
 use crate::machine::Machine;
-use crate::server::core::{Core, Now, Settings};
+use crate::server::core::{Core, Now};
 use crate::server::{Checkpointing, PRIVATE_DIR, Store};
 use crate::types::{FileId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal;
@@ -44,8 +44,6 @@ pub struct Server {
     may_have_lost: bool,
     /// The state at a crash and its place in the log.
     last_words: Option<(LogIndex, Machine)>,
-    /// The most bytes that the data files may have.
-    data_limit: u64,
     /// Milliseconds by which the wall clock has jumped.
     jumped_ms: i64,
 }
@@ -127,6 +125,15 @@ impl Server {
         self.jumped_ms += ms;
     }
 
+    /// Operators have changed settings.
+    pub fn reload(&mut self, context: &mut Context) -> Step {
+        context.reload();
+        let settings = context.plan.settings();
+        self.work(context, Cause::Other, |core, now, actions| {
+            core.handle_settings(settings, now, actions);
+        })
+    }
+
     /// Starts the process, as `server::run` does. It may fail, and crash, on the way.
     pub fn start(&mut self, context: &mut Context, ledger: &mut Ledger) -> Step {
         if self.process.is_some() {
@@ -138,10 +145,11 @@ impl Server {
             self.spoil_read(START_STEPS, context);
         }
         let files = context.plan.files;
+        context.restart();
         let options = wal::Options {
             segment_max: context.plan.segment_max,
             salt: self.life,
-            ..wal::Options::default()
+            gathered: context.plan.gathered,
         };
         let opened = Store::open(self.disk.clone(), Path::new(DIR), files, &options);
         if let Some(crash) = crash.filter(|_| !self.disk.has_power()) {
@@ -171,19 +179,11 @@ impl Server {
         }
         context.story.tell(context.now, || What::Server(format!("starts, log at {}", found.last)));
         context.started_at = context.now;
-        let settings = Settings {
-            lease_ms: context.plan.lease_ms,
-            session_ttl_ms: context.plan.session_ttl_ms,
-            section_limit: context.plan.section_limit,
-            syncs: context.plan.syncs,
-            limits: context.plan.limits,
-        };
-        self.data_limit = settings.limits.data;
         self.observer.restart(&found.machine);
         self.heard.clear();
         self.asked.clear();
         let now = self.clock(context.now, context.now);
-        let mut core = Core::new(settings, found.machine, found.last, now);
+        let mut core = Core::new(context.plan.settings(), found.machine, found.last, now);
         core.handle_published(store.published_bytes());
         self.process = Some(Process {
             core,
@@ -298,10 +298,6 @@ impl Server {
         let fault = self.disk.set_fault(None);
         let result = self.look_into_files(is_all, ledger);
         self.disk.set_fault(fault);
-        let (total, most) = (ledger.total(), self.data_limit);
-        if total > most {
-            return Err(format!("the files have {total} bytes, and may have {most}"));
-        }
         result
     }
 

@@ -5,9 +5,9 @@ use crate::limits::READ_MAX;
 use crate::machine::Session;
 use crate::protocol::{Op, Outcome, Reply};
 use crate::server::core::{Action, Core, Now, Page, encode_page};
-use crate::sim::context::{Context, Crowded, Event};
+use crate::sim::context::{Context, Event};
 use crate::sim::network::Direction;
-use crate::sim::observe::Cause;
+use crate::sim::observe::{Cause, Most};
 use crate::sim::story::What;
 use crate::types::FileId;
 use crate::wire;
@@ -123,18 +123,10 @@ impl Server {
                 context.at(process.tick_at, Event::Tick { life: self.life, at: process.tick_at });
             }
         }
-        let limit = context.plan.section_limit;
-        let machine = process.core.machine();
-        let crowd = (machine.session_count() as u64, machine.lock().waiting() as u64);
         let limits = context.plan.limits;
-        if crowd.0 > limits.sessions || crowd.1 > limits.waiters {
-            return Err(format!("{crowd:?} sessions and waiters are more than may be"));
-        }
-        let (sessions, waiters) = (crowd.0 == limits.sessions, crowd.1 == limits.waiters);
-        let Crowded { sessions: filled, waiters: queued } = &mut context.crowded;
-        *filled = if sessions { Some(context.now) } else { *filled };
-        *queued = if waiters { Some(context.now) } else { *queued };
-        let handover = self.observer.look(machine, limit, cause)?;
+        let most = Most::of(&context.bounds, &limits);
+        let handover = self.observer.look(process.core.machine(), &most, cause)?;
+        context.note_crowd(self.observer.crowd(), &limits);
         for action in actions {
             self.check_grant(&action)?;
             self.perform(action, context);

@@ -2,6 +2,7 @@
 
 use super::{append, section, wait};
 use crate::sim::cluster::World as Cluster;
+use crate::sim::plan::STORY_LEASE_MS;
 use crate::sim::stage::Ending::{Revoked, TimedOut, Unavailable, Well};
 use crate::sim::stage::Line::{Acquire, Append, AppendIn, Release, Renew, Revoke};
 use crate::sim::stage::{Stage, Verdict};
@@ -167,4 +168,25 @@ pub fn just_started(stage: &mut Servers) -> Verdict {
         stage.join();
     }
     stage.all_have(0, "ABCD")
+}
+
+/// The leader is given a longer lease, and is cut off before others know: its holder is not told of it before
+/// they do, so who waits for the next leader waits for no lease that nobody knows of.
+pub fn longer_lease(stage: &mut Servers) -> Verdict {
+    let (leader, others) = connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    wait(stage, 1)?;
+    for &other in &others {
+        stage.separate(leader, other);
+    }
+    stage.lengthen(leader, 4 * STORY_LEASE_MS)?;
+    stage.call(0, Renew, Well)?;
+    stage.stall_ms(0, 10 * STORY_LEASE_MS);
+    stage.kill(leader);
+    stage.ends(1, Acquire, Well)?;
+    stage.call(1, Append('B'), Well)?;
+    stage.call(1, Release, Well)?;
+    stage.join();
+    stage.start(leader);
+    stage.all_have(0, "B")
 }

@@ -4,7 +4,7 @@
 use super::{Stage, Verdict, World};
 use crate::limits::{FRESH_MS, SILENCE_GRACE_MS, TURN_MS_MAX};
 use crate::sim::history;
-use crate::sim::ledger::{Fate, View};
+use crate::sim::ledger::Fate;
 use crate::sim::observe::{Cause, Handover};
 use crate::sim::program::Ask;
 use crate::sim::server::Crash;
@@ -104,7 +104,7 @@ impl World {
         }
         let Some((session, token)) = self.server.observer.holder() else { return Ok(()) };
         let since = self.held_since.max(self.server.serves_since());
-        let lease_ms = self.context.plan.lease_ms;
+        let lease_ms = self.context.bounds.lease_ms;
         let (from, ms) = match self.server.heard(session) {
             Some(heard) if heard > since => (heard, lease_ms),
             Some(heard) if self.is_turn && heard + FRESH_MS * 1000 + 1_000 < since => {
@@ -173,8 +173,6 @@ impl World {
         let Some(machine) = self.server.machine() else { return };
         let holder = machine.lock().holder.as_ref();
         let client = holder.and_then(|holder| machine.session(holder.session));
-        let now = self.context.now;
-        self.ledger.note_holder(View::All, holder.map_or(0, |holder| holder.token.0), now);
         let what = What::Holder {
             client: client.map(|session| session.client.pid as usize),
             token: holder.map_or(0, |holder| holder.token.0),

@@ -27,7 +27,8 @@ impl World {
             server.crash(Crash::Kill, context);
             return Ok(());
         }
-        match context.random.between(0, 8 + u64::from(faults.read_errors)) {
+        let more = u64::from(faults.read_errors) + u64::from(context.plan.reloads);
+        match context.random.between(0, 8 + more) {
             0 if faults.kills => server.crash(Crash::Kill, context),
             1 if faults.power => server.crash(Crash::Power, context),
             2 if faults.stops => {
@@ -62,7 +63,12 @@ impl World {
                 let ms = context.random.between(0, 200_000) as i64 - 100_000;
                 server.jump(ms);
             }
-            9 => server.spoil_read(5, context),
+            9 if faults.read_errors => server.spoil_read(5, context),
+            9 | 10 => {
+                if let Some(handover) = server.reload(context)? {
+                    self.check_handover(handover)?;
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -88,8 +94,9 @@ impl World {
             client.heal(context);
         }
         let waiting = server.machine().map_or(0, |machine| machine.lock().waiters().count());
-        let waits = (clients.len() + waiting) as u64 * (2 * context.plan.lease_ms + 1_500) * 1000;
-        self.set_deadline(10_000_000 + waits + self.crowded_us());
+        let waits = (clients.len() + waiting) as u64 * (2 * context.bounds.lease_ms + 1_500) * 1000;
+        let crowded = context.crowded_us();
+        self.set_deadline(10_000_000 + waits + crowded);
         Ok(())
     }
 
@@ -99,14 +106,8 @@ impl World {
         let probe = Client::new(id, true, &mut self.context);
         self.clients.push(probe);
         self.context.at(self.context.now, Event::Think { client: id, life: 0 });
-        self.set_deadline(10_000_000 + 2_000 * self.context.plan.lease_ms + self.crowded_us());
-    }
-
-    /// How long it may take until a client that there is no room for may register.
-    fn crowded_us(&self) -> u64 {
-        let plan = &self.context.plan;
-        let rest_ms = 2 * plan.session_ttl_ms.max(LINGER_MS);
-        if plan.limits_sessions() { rest_ms * 1000 } else { 0 }
+        let crowded = self.context.crowded_us();
+        self.set_deadline(10_000_000 + 2_000 * self.context.bounds.lease_ms + crowded);
     }
 
     pub(super) fn rest(&mut self) {

@@ -6,7 +6,7 @@ mod faults;
 
 use super::client::Client;
 use super::context::{Context, Event};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Sight, View};
 use super::plan::Plan;
 use super::server::{Crash, Server, client_at};
 use super::story::{Story, What};
@@ -56,6 +56,7 @@ impl World {
     pub fn new(seed: u64, calls: u64, story: Story) -> World {
         let mut random = Random::new(seed, 0);
         let plan = Plan::new(&mut random, &mut Random::new(seed, 1));
+        let plan = plan.with_settings(&mut Random::new(seed, 2));
         let mut world = World::of(seed, plan, random, calls, story);
         let World { context, clients, .. } = &mut world;
         for client in 0..clients.len() {
@@ -73,6 +74,7 @@ impl World {
     pub fn staged(seed: u64, story: Story) -> World {
         let random = Random::new(seed, 0);
         let mut world = World::of(seed, Plan::of_story(), random, u64::MAX, story);
+        world.context.is_staged = true;
         world.clients.iter_mut().for_each(|client| client.set_scripted(true));
         world
     }
@@ -129,10 +131,15 @@ impl World {
             return Err("the run does not come to an end".into());
         }
         self.step(event)?;
+        if let Some(machine) = self.server.machine() {
+            self.ledger.note(View::All, Sight::of(machine), self.context.now)?;
+            self.ledger.note_history(machine.history());
+        }
         // A job that was under way when the faults ended may have failed.
         if self.context.is_ending && self.server.has_failed() {
             self.server.crash(Crash::Kill, &mut self.context);
         }
+        self.ledger.check_total(self.context.bounds.data.1)?;
         self.check_lease()
     }
 

@@ -54,7 +54,7 @@ impl World {
     }
 
     /// Changes the core as a thread does under the lock, then does what that leads to.
-    pub(super) fn work(
+    pub(in super::super) fn work(
         &mut self,
         at: usize,
         cause: Cause,
