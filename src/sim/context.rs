@@ -185,6 +185,12 @@ impl Context {
         self.bounds.include(&self.plan);
     }
 
+    /// Until when a disk was full, if one was; when stories have it full they say themselves.
+    pub fn full_until(&self) -> Option<u64> {
+        let last = self.full.iter().map(|(_, to)| *to).max();
+        if self.is_staged { last.map(|_| self.now) } else { last }
+    }
+
     /// So many sessions and waiters a server has now, which takes on so many.
     pub fn note_crowd(&mut self, (sessions, waiters): (u64, u64), limits: &Limits) {
         let Crowded { sessions: filled, waiters: queued } = &mut self.crowded;

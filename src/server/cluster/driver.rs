@@ -79,6 +79,8 @@ pub enum Order {
 
 /// Messages that are dropped are traced this often at most.
 const WARN_EVERY_MS: u64 = 10_000;
+/// A leader without room hands over, at most this often: the others may have none either.
+const GIVE_WAY_MS: u64 = 5_000;
 /// When there was no room for a checkpoint, it is made again after so long: a server that is let in may
 /// wait for it, and without clients none would be due.
 const CUT_AGAIN_MS: u64 = 5_000;
@@ -93,6 +95,7 @@ pub struct Driver {
     /// Commands of that term that a quorum has.
     committed: u64,
     is_taking_over: bool,
+    may_give_way: Millis,
     /// When the checkpoint is due for which there was no room.
     cut_again: Option<Millis>,
     /// When a message that is dropped is traced again.
@@ -109,6 +112,7 @@ impl Driver {
             leading: 0,
             committed: 0,
             is_taking_over: false,
+            may_give_way: Millis(0),
             cut_again: None,
             may_warn: Millis(0),
             out: Output::default(),
@@ -285,6 +289,15 @@ impl Driver {
                 self.stop_leading(orders);
             }
             self.node.transfer(to);
+        }
+    }
+
+    /// There is no room on the disk: where this member leads, another one is to.
+    pub fn give_way(&mut self, now: Millis, orders: &mut Vec<Order>) {
+        if self.leading != 0 && now >= self.may_give_way {
+            warn!("no room on the disk: another server is to lead");
+            self.may_give_way = Millis(now.0 + GIVE_WAY_MS);
+            self.retire(now, orders);
         }
     }
 

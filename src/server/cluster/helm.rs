@@ -10,19 +10,14 @@ use super::try_lock;
 use crate::engine::cluster::codec::encode_message;
 use crate::server::core::Standing;
 use crate::server::threads::{Lingers, Scratch, Server};
-use crate::types::Millis;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tracing::{error, warn};
-
-/// A leader without room hands over, at most this often: the others may have none either.
-const HAND_OVER_MS: u64 = 5_000;
 
 /// The driver, and what its rounds leave for the next.
 pub struct Helm {
     driver: Driver,
     orders: Vec<Order>,
-    may_hand_over: Millis,
 }
 
 /// Goes on with what there is to do for the member, for as long as there is anything that this thread
@@ -69,7 +64,7 @@ pub(super) fn stand(server: &Arc<Server>, standing: Standing, scratch: &mut Scra
 
 impl Helm {
     pub fn new(driver: Driver) -> Self {
-        Helm { driver, orders: Vec::new(), may_hand_over: Millis(0) }
+        Helm { driver, orders: Vec::new() }
     }
 
     fn round(&mut self, server: &Arc<Server>, news: Vec<Input>, scratch: &mut Scratch) {
@@ -89,11 +84,8 @@ impl Helm {
         {
             driver.propose(term, commands);
         }
-        if driver.is_leading() && now >= self.may_hand_over && server.is_short_of_room() {
-            warn!("no room on the disk: another server is to lead");
-            self.may_hand_over = Millis(now.0 + HAND_OVER_MS);
-            // There is nothing in it that could fail.
-            let _ = driver.take(Input::Retire, now, orders);
+        if server.is_short_of_room() {
+            driver.give_way(now, orders);
         }
         driver.advance(now, |id| cluster.peers.client_addr(id), orders);
         cluster.show(driver, now);

@@ -317,7 +317,7 @@ impl Client {
         });
         let circumstances = Circumstances {
             may_be_lost: self.may_be_lost(context),
-            was_full: !context.full.is_empty(),
+            full_until: context.full_until(),
             crowded: context.crowded,
             data_limit: context.bounds.data.0,
             section_limit: context.bounds.section.0,

@@ -151,6 +151,9 @@ impl World {
             {
                 process.driver.propose(term, commands);
             }
+            if process.core.is_short_of_room() {
+                process.driver.give_way(now, &mut orders);
+            }
             let Process { driver, known, .. } = process;
             let own = at as u64 + 1;
             let client_addr = |id: u64| {

@@ -202,7 +202,7 @@ impl Program {
         circumstances: Circumstances,
         (invoked, now): (u64, u64),
     ) -> Verdict {
-        let Circumstances { may_be_lost, was_full, is_calm, is_unanswered, crowded, .. } =
+        let Circumstances { may_be_lost, full_until, is_calm, is_unanswered, crowded, .. } =
             circumstances;
         let Circumstances { data_limit, section_limit, is_revoked, .. } = circumstances;
         // The call may go on with what an earlier one asked for.
@@ -247,7 +247,9 @@ impl Program {
             (_, Err(Error::TimedOut | Error::Unavailable)) => !is_calm,
             (Ask::Connect, Err(Error::SessionLost)) => false,
             (_, Err(Error::SessionLost)) => may_be_lost,
-            (_, Err(Error::Refused(Reason::NoSpace))) => was_full,
+            (_, Err(Error::Refused(Reason::NoSpace))) => {
+                full_until.is_some_and(|until| until.saturating_add(ROOM_SEEN_US) >= since)
+            }
             (Ask::Connect, Err(Error::Refused(Reason::TooManySessions))) => {
                 was_lately(crowded.sessions)
             }
@@ -269,3 +271,6 @@ impl Program {
         Err(format!("{} called {} and got {result:?}, which cannot be", self.client, ask.name()))
     }
 }
+
+/// By then a server has seen that there is room again.
+const ROOM_SEEN_US: u64 = 1_500_000;

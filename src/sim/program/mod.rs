@@ -47,8 +47,8 @@ pub struct Circumstances {
     pub may_be_lost: bool,
     /// What an earlier call asked for is not answered yet.
     pub is_unanswered: bool,
-    /// The disk was full at some time.
-    pub was_full: bool,
+    /// Until when a disk was full, if one was.
+    pub full_until: Option<u64>,
     /// When the server had as many sessions and waiters as it may have.
     pub crowded: Crowded,
     /// The most bytes that the data files may have together.

@@ -54,7 +54,8 @@ impl Server {
             context.at(context.now + wait, Event::Run { life, job });
             return Ok(None);
         };
-        if ending == Ending::Full && matches!(job, Job::Flush(_)) {
+        let may_cut = !context.plan.faults.disk_errors;
+        if ending == Ending::Full && may_cut && matches!(job, Job::Flush(_)) {
             self.check_ends()?;
         }
         context.story.tell(context.now, || What::Disk(describe(&job, ending)));
@@ -101,7 +102,7 @@ impl Server {
         Ok(step)
     }
 
-    /// Where there was no room, readers of the files see no half of a section either.
+    /// Where there was no room, readers of the files see no half of a section either, if the disk allows.
     fn check_ends(&self) -> Result<(), String> {
         let Some(process) = &self.process else { return Ok(()) };
         let fault = self.disk.set_fault(None);

@@ -127,6 +127,10 @@ impl Server {
 
     /// Operators have changed settings.
     pub fn reload(&mut self, context: &mut Context) -> Step {
+        // A server that starts learns of it when it serves.
+        if self.process.as_ref().is_some_and(|process| !process.is_up) {
+            return Ok(None);
+        }
         context.reload();
         let settings = context.plan.settings();
         self.work(context, Cause::Other, |core, now, actions| {
