@@ -29,7 +29,7 @@ impl Machine {
                 self.set_lease(*lease_ms);
                 self.boot(*epoch, *files);
             }
-            Change::Lengthen { lease_ms } => self.set_lease(*lease_ms),
+            Change::Lease { lease_ms } => self.set_lease(*lease_ms),
             Change::Register { nonce, attempt, client } => {
                 self.register(*nonce, *attempt, client, effects);
             }

@@ -37,8 +37,8 @@ pub enum Change {
     Expire { lock: LockId, session: SessionId, token: FencingToken, is_skipped: bool },
     /// Forget a session that has done nothing since request `last`.
     Evict { session: SessionId, last: RequestNumber, why: Evicted },
-    /// Leases last longer from now on.
-    Lengthen { lease_ms: u64 },
+    /// Leases last so long from now on.
+    Lease { lease_ms: u64 },
 }
 
 /// The requests that take a number.

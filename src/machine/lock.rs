@@ -26,7 +26,7 @@ pub struct Holder {
     pub token: FencingToken,
     /// When it was granted, in milliseconds since the Unix epoch.
     pub since_ms: Millis,
-    /// The longest lease that its client may have been told of.
+    /// The longest lease that its client may have been told of since it was granted.
     pub lease_ms: u64,
     pub section: Section,
 }

@@ -214,6 +214,7 @@ pub const MUTANTS: &[Mutant] = &[
     member("member_sync_forgotten", "a member's log is never synced", 100),
     member("adopted_unsynced", "what was fetched before a restart is never synced", 1000),
     member("lease_cut_at_start", "a new leader gives a holder no more than its own lease", 1000),
+    member("shorter_lease_not_logged", "a longer lease is given to who was not told of it", 1000),
     member("lease_told_early", "a longer lease is told before the others know it", 50),
     member("uncommitted_dropped", "what is too much for the log is left out", 300),
     member("leads_with_empty_files", "a new leader counts the files as empty", 1000),

@@ -5,6 +5,7 @@ use super::plan::Bounds;
 use crate::machine::Machine;
 use crate::server::core::Limits;
 use crate::types::SessionId;
+use std::collections::BTreeMap;
 
 /// What led to a step of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,24 @@ pub enum Cause {
     Time,
     /// A job ended, or the server starts.
     Other,
+}
+
+/// How long each holder's lease may be: as long as a server's settings have had it since the grant.
+#[derive(Debug, Default)]
+pub struct Leases(BTreeMap<u64, u64>);
+
+impl Leases {
+    /// A server with these settings has this state.
+    pub fn note(&mut self, machine: &Machine, lease_ms: u64) {
+        if let Some((_, token)) = holder(machine) {
+            let longest = self.0.entry(token).or_default();
+            *longest = lease_ms.max(*longest);
+        }
+    }
+
+    pub fn of(&self, token: u64) -> u64 {
+        self.0.get(&token).copied().unwrap_or_default()
+    }
 }
 
 /// The lock as it was last seen.

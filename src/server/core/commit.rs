@@ -132,8 +132,7 @@ impl Core {
 
     /// Waiters at the head of the queue that have fallen silent, if the change may free the lock.
     fn silent_waiters(&self, change: &Change, now: Now) -> Vec<SessionId> {
-        if matches!(change, Change::Boot { .. } | Change::Register { .. } | Change::Lengthen { .. })
-        {
+        if matches!(change, Change::Boot { .. } | Change::Register { .. } | Change::Lease { .. }) {
             return Vec::new();
         }
         let waiters = self.machine.lock().waiters().take(SKIP_MAX);

@@ -88,7 +88,7 @@ impl Core {
             now_ms: now.unix,
             uptime_ms: now.steady,
             is_synced: self.settings.syncs,
-            lease_ms: self.settings.lease_ms,
+            lease_ms: self.watch.lease(),
             session_ttl_ms: self.settings.session_ttl_ms,
             section_limit: self.settings.section_limit,
             files: self.machine.files(),

@@ -90,8 +90,9 @@ impl Core {
             return self.keep_lease(lease_ms);
         }
         self.keep_lease(self.watch.lease());
-        if lease_ms > self.machine.lease_ms() {
-            self.commit(Change::Lengthen { lease_ms }, now, actions);
+        // Also a shorter one, or whoever serves next would give the longer one to those who come now.
+        if lease_ms != self.machine.lease_ms() && !mutant::is("shorter_lease_not_logged") {
+            self.commit(Change::Lease { lease_ms }, now, actions);
             self.lease_at = self.engine.last();
         }
         self.flush(now, actions);

@@ -1073,3 +1073,42 @@ fn a_longer_lease_is_told_when_no_power_loss_can_make_it_unknown() {
     assert_eq!(stage.heard(&mut c1), [Outcome::Done { lease_ms: 5_000 }]);
     assert_eq!(stage.core.machine().lock().holder.as_ref().map(|one| one.lease_ms), Some(5_000));
 }
+
+#[test]
+fn a_holder_that_was_never_told_of_a_longer_lease_does_not_get_it_after_a_restart() {
+    let mut stage = Stage::new();
+    let (mut c1, mut c2) = (stage.client(1), stage.client(2));
+    let short = stage.core.settings;
+    stage.set(Settings { lease_ms: 3_600_000, ..short });
+    stage.set(short);
+    assert!(is_granted(&stage.ask(&mut c1, WAIT)));
+    stage.queue(&mut c2);
+    let (machine, last) = (stage.core.machine().clone(), stage.core.engine().last());
+    let stage = Stage::of(short, machine, last);
+    let (page, _) = stage.core.lock_view(0, stage.now(), 4096);
+    assert_eq!(page.holder.map(|holder| holder.lease_left_ms), Some(LEASE));
+}
+
+#[test]
+fn a_longer_lease_of_a_leader_is_told_when_it_is_committed() {
+    let at = |ms| Now { steady: Millis(ms), steady_us: ms * 1000, unix: Millis(ms) };
+    let mut actions = Vec::new();
+    let settings = Stage::new().core.settings;
+    let mut core = Core::following(settings, at(1));
+    let begins = |term, machine| Standing::Begins { term, machine, published: 0, files: 1 };
+    core.stand(Standing::Elected(2), at(1), &mut actions);
+    core.stand(begins(2, Box::default()), at(2), &mut actions);
+    core.stand(Standing::Trusted { term: 2, until: Millis(1_000) }, at(2), &mut actions);
+    core.stand(Standing::Committed { term: 2, count: 1 }, at(3), &mut actions);
+    let committed = core.machine().clone();
+    core.handle_settings(Settings { lease_ms: 5_000, ..settings }, at(4), &mut actions);
+    assert_eq!(core.watch.lease(), LEASE);
+    // It is deposed, and elected again, over a state that does not know of it.
+    core.stand(Standing::Deposed, at(5), &mut actions);
+    core.stand(Standing::Elected(4), at(7), &mut actions);
+    core.stand(begins(4, Box::new(committed)), at(8), &mut actions);
+    core.stand(Standing::Trusted { term: 4, until: Millis(1_000) }, at(9), &mut actions);
+    assert_eq!(core.watch.lease(), LEASE);
+    core.stand(Standing::Committed { term: 4, count: 1 }, at(10), &mut actions);
+    assert_eq!(core.watch.lease(), 5_000);
+}

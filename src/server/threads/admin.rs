@@ -86,9 +86,18 @@ pub struct Tail {
 impl Server {
     /// Puts other settings into force.
     pub fn apply(self: &Arc<Self>, settings: Settings) {
-        self.work(&mut Scratch::new(Lingers::Never), |core, now, actions| {
-            core.handle_settings(settings, now, actions);
-        });
+        let mut actions = Vec::new();
+        let now = {
+            let mut core = self.core.lock();
+            let now = self.clock.now();
+            core.handle_settings(settings, now, &mut actions);
+            now
+        };
+        let mut bytes = Vec::new();
+        actions.into_iter().for_each(|action| self.perform(action, &mut bytes));
+        // What is to be written for it is for the thread that keeps the deadlines: this one answers to
+        // the service manager, and does not wait for the disk.
+        self.alarm.arm(now.steady);
         self.disk_floor.store(settings.limits.disk_floor, Ordering::Relaxed);
         self.look_at_room();
     }

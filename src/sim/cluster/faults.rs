@@ -89,6 +89,9 @@ impl World {
             12 => {
                 context.reload();
                 let settings = context.plan.settings();
+                if let Some(process) = &mut self.servers[server].process {
+                    process.lease_ms = settings.lease_ms;
+                }
                 return self.work(server, Cause::Other, |core, now, actions| {
                     core.handle_settings(settings, now, actions);
                 });

@@ -54,6 +54,7 @@ impl World {
                 return Ok(());
             }
         };
+        self.leases.note(machine, process.lease_ms);
         if leading.term != term {
             *leading = Leading { term, since: now, held_since: now, ..Leading::default() };
             leading.observer.restart(machine);
@@ -88,7 +89,7 @@ impl World {
         }
         let heard = leading.heard.get(&session).map_or(0, |(_, at)| *at);
         let from = heard.max(leading.since).max(leading.held_since);
-        let lease = self.context.bounds.lease_ms;
+        let lease = self.leases.of(token);
         let over = from + lease * 1_000 + lease * self.limits.drift_ppm / 1_000 + LATE_US;
         if now <= over {
             return Ok(());

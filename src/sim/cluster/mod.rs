@@ -17,6 +17,7 @@ mod truth;
 use super::client::Client;
 use super::context::{Context, Event};
 use super::ledger::Ledger;
+use super::observe::Leases;
 use super::plan::Plan;
 use super::story::{Story, What};
 use crate::engine::cluster::checkpoint::Checkpoint;
@@ -63,6 +64,7 @@ pub struct World {
     excused: BTreeSet<u64>,
     /// States of other servers that were taken over.
     taken_over: u64,
+    leases: Leases,
     /// Who led when, as far as anybody knew.
     leaders: std::collections::BTreeMap<u64, usize>,
 }
@@ -190,6 +192,7 @@ impl World {
             expects_nothing: false,
             excused: BTreeSet::new(),
             taken_over: 0,
+            leases: Leases::default(),
             leaders: Default::default(),
             context,
         };

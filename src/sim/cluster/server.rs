@@ -55,6 +55,8 @@ pub struct Process {
     pub orders: VecDeque<Order>,
     pub round_at: u64,
     pub leading: Leading,
+    /// How long leases last by its settings.
+    pub lease_ms: u64,
     /// Of the thread that keeps the journal.
     pub journal: VecDeque<Batch>,
     pub is_saving: bool,
@@ -178,6 +180,7 @@ impl World {
             orders: VecDeque::new(),
             round_at: u64::MAX,
             leading: Leading::default(),
+            lease_ms: settings.lease_ms,
             journal: VecDeque::new(),
             is_saving: false,
             is_applying: false,

@@ -74,6 +74,9 @@ impl Stage<World> {
         let context = &mut self.world.context;
         let longer = Plan { lease_ms, ..context.plan.clone() };
         context.bounds.include(&longer);
+        if let Some(process) = &mut self.world.servers[server].process {
+            process.lease_ms = lease_ms;
+        }
         self.world.work(server, Cause::Other, |core, now, actions| {
             core.handle_settings(longer.settings(), now, actions);
         })

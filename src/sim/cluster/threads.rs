@@ -84,7 +84,6 @@ impl World {
             return Ok(());
         }
         let message = decode_message(bytes).map_err(|error| error.to_string())?;
-        let now = self.context.now;
         let Some(process) = self.process(at) else { return Ok(()) };
         let id = from as u64 + 1;
         if process.driver.node().members().has_left(id) {
@@ -92,7 +91,6 @@ impl World {
             self.leave(from, "is told that it was removed");
             return Ok(());
         }
-        process.heard.insert(id, now);
         if process.known.insert(id) {
             self.tell(at, Input::Introduction { id, life: life_of(from) });
         }
@@ -143,6 +141,7 @@ impl World {
                 if let Input::Message(message) = &input {
                     let term = process.driver.node().role().term;
                     faith.hear(message, term, self.context.now, self.limits.drift_ppm);
+                    process.heard.insert(message.from, self.context.now);
                 }
                 process.driver.take(input, now, &mut orders)?;
             }

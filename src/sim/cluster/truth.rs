@@ -127,7 +127,7 @@ impl Truth {
 fn cause(change: &Change) -> Cause {
     match change {
         Change::Expire { .. } | Change::Evict { .. } => Cause::Time,
-        Change::Boot { .. } | Change::Register { .. } | Change::Lengthen { .. } => Cause::Other,
+        Change::Boot { .. } | Change::Register { .. } | Change::Lease { .. } => Cause::Other,
         Change::Request { session, .. } => Cause::Request(*session),
     }
 }

@@ -104,7 +104,7 @@ impl World {
         }
         let Some((session, token)) = self.server.observer.holder() else { return Ok(()) };
         let since = self.held_since.max(self.server.serves_since());
-        let lease_ms = self.context.bounds.lease_ms;
+        let lease_ms = self.leases.of(token);
         let (from, ms) = match self.server.heard(session) {
             Some(heard) if heard > since => (heard, lease_ms),
             Some(heard) if self.is_turn && heard + FRESH_MS * 1000 + 1_000 < since => {

@@ -7,6 +7,7 @@ mod faults;
 use super::client::Client;
 use super::context::{Context, Event};
 use super::ledger::{Ledger, Sight, View};
+use super::observe::Leases;
 use super::plan::Plan;
 use super::server::{Crash, Server, client_at};
 use super::story::{Story, What};
@@ -27,6 +28,7 @@ pub struct World {
     held_since: u64,
     /// It came to its holder by its turn, not by its own request.
     is_turn: bool,
+    leases: Leases,
     /// How many were set; only the last one counts.
     deadlines: u32,
     /// What clients were told of tokens up to this one may be lost, except this survivor.
@@ -94,6 +96,7 @@ impl World {
             stage: Stage::Running,
             held_since: 0,
             is_turn: false,
+            leases: Leases::default(),
             deadlines: 0,
             voided: 0,
             survivor: None,
@@ -134,6 +137,7 @@ impl World {
         if let Some(machine) = self.server.machine() {
             self.ledger.note(View::All, Sight::of(machine), self.context.now)?;
             self.ledger.note_history(machine.history());
+            self.leases.note(machine, self.context.plan.lease_ms);
         }
         // A job that was under way when the faults ended may have failed.
         if self.context.is_ending && self.server.has_failed() {
