@@ -1,8 +1,9 @@
 use super::*;
 use crate::disk::RealDisk;
-use crate::disk::mem::{Fault, MemDisk};
+use crate::disk::mem::{Fault, MemDisk, Moment};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 #[test]
 fn a_fresh_directory_gets_its_files_empty() {
@@ -162,4 +163,26 @@ fn files_made_by_a_killed_start_survive_a_power_loss() {
             assert_eq!(later.sizes(), [0, 9], "killed at {killed_at}, seed {seed}");
         }
     }
+}
+
+#[test]
+fn what_is_published_while_a_sync_runs_is_synced_by_the_next() {
+    let (disk, files) = mem_disk();
+    let files = Arc::new(files);
+    let all_there = |text: &[u8]| {
+        files.sync().unwrap();
+        let disk = disk.after_worst_power_loss();
+        assert_eq!(disk.read_file(Path::new("/d/file_0")).unwrap(), text);
+    };
+    // Another thread publishes when the sync has been to the disk, but is not over, ...
+    files.publish(FileId(0), b"A").unwrap();
+    let other = Arc::clone(&files);
+    disk.interrupt(Moment::Synced, move || other.publish(FileId(0), b"B").unwrap());
+    files.sync().unwrap();
+    all_there(b"AB");
+    // ... or a sync comes when one is about to write.
+    let other = Arc::clone(&files);
+    disk.interrupt(Moment::Write, move || other.sync().unwrap());
+    files.publish(FileId(0), b"C").unwrap();
+    all_there(b"ABC");
 }

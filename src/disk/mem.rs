@@ -42,7 +42,31 @@ pub enum Fault {
     PowerOff(u64),
 }
 
+/// A moment at which another thread may come in between.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Right before something is written.
+    Write,
+    /// Right after something was synced.
+    Synced,
+}
+
 impl MemDisk {
+    /// Does this at the next such moment, as another thread might.
+    #[cfg(test)]
+    pub fn interrupt(&self, moment: Moment, what: impl FnOnce() + Send + 'static) {
+        self.lock().interruption = Some((moment, Box::new(what)));
+    }
+
+    #[cfg(test)]
+    fn pass(&self, moment: Moment) {
+        let due = self.lock().interruption.take_if(|(at, _)| *at == moment);
+        if let Some((_, what)) = due {
+            what();
+        }
+    }
+
     /// An empty disk without limit or fault.
     pub fn new() -> Self {
         Self::default()
@@ -221,6 +245,8 @@ impl DiskFile for MemFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.disk.pass(Moment::Write);
         let mut state = self.disk.lock();
         let had_power = state.has_power();
         let mut result = state.begin();
@@ -249,6 +275,9 @@ impl DiskFile for MemFile {
             Err(_) if state.has_power() => state.files[self.id].fail_to_sync(),
             Err(_) => {}
         }
+        drop(state);
+        #[cfg(test)]
+        self.disk.pass(Moment::Synced);
         result
     }
 

@@ -44,7 +44,7 @@ impl Machine {
             }
             Change::Expire { lock: _, session, token, is_skipped } => {
                 if self.lock.held_by(*session, *token).is_some() {
-                    let (kind, reason) = match is_skipped {
+                    let (kind, reason) = match *is_skipped && !mutant::is("skipped_as_expired") {
                         true => (RecordKind::Skipped, Reason::Skipped),
                         false => (RecordKind::Expired, Reason::None),
                     };
@@ -379,7 +379,11 @@ impl Machine {
         {
             effects.push(Effect::Publish(holder.section.clone().into_parts()));
         }
-        self.take_back(RecordKind::Revoked, Reason::Revoked, Some((turn.session, reason)));
+        let by = match &self.lock.holder {
+            Some(holder) if mutant::is("revoked_by_holder") => holder.session,
+            _ => turn.session,
+        };
+        self.take_back(RecordKind::Revoked, Reason::Revoked, Some((by, reason)));
         self.pass_on(turn.skip, effects);
         Answer::Done
     }

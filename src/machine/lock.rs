@@ -80,7 +80,11 @@ impl Lock {
         let is_short = mutant::is("ticket_by_length");
         let ticket = if is_short { Ticket(self.queue.len() as u64) } else { self.next_ticket };
         self.next_ticket = Ticket(ticket.0 + 1);
-        self.queue.insert(ticket, Waiter { session, since_ms: now_ms });
+        let since_ms = match &self.holder {
+            Some(holder) if mutant::is("waits_since_grant") => holder.since_ms,
+            _ => now_ms,
+        };
+        self.queue.insert(ticket, Waiter { session, since_ms });
         ticket
     }
 

@@ -88,7 +88,10 @@ impl<D: Disk> Store<D> {
         let mut effects = Vec::new();
         wal::replay(&self.disk, &self.private, after, through, &mut |_, payload| {
             state.machine.apply(&solo::decode(payload)?, &mut effects);
-            state.files.resize(state.machine.files() as usize, FileMark::default());
+            let files = state.machine.files() as usize;
+            if state.files.is_empty() || !mutant::is("later_files_forgotten") {
+                state.files.resize(files, FileMark::default());
+            }
             for effect in effects.drain(..) {
                 let Effect::Publish(parts) = effect else { continue };
                 for part in parts.into_iter().skip(mutant::is("checkpoint_sizes_wrong").into()) {

@@ -186,6 +186,14 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("status_counts_holder", "operators are told of one waiter more", 300),
     mutant("half_left_when_full", "a full disk leaves half of a section in a file", 300),
     mutant("gathered_lost", "recovery leaves out what it had gathered", 300),
+    mutant("later_files_forgotten", "a checkpoint knows no files that came later", 500),
+    mutant("wait_not_cancelled", "a wait that is cancelled goes on", 500),
+    mutant("patience_forgotten", "a wait with a time limit goes on", 300),
+    mutant("revocation_said_undone", "an operator is told that what may be done is not", 2000),
+    mutant("revoked_by_holder", "the history says that the holder has revoked its lock", 300),
+    mutant("skipped_as_expired", "the history says that who did not answer has held", 1000),
+    mutant("waits_since_grant", "operators are told another time since when one waits", 100),
+    mutant("queue_page_skips", "the next page of the queue begins one waiter late", 2000),
     member("ack_before_quorum", "a leader answers before a quorum has it", 100),
     member("serves_untrusted", "a leader answers that may have been replaced", 300),
     member("leader_trusted_long", "a leader takes itself for the only one too long", 300),
@@ -219,6 +227,8 @@ pub const MUTANTS: &[Mutant] = &[
     member("uncommitted_dropped", "what is too much for the log is left out", 300),
     member("leads_with_empty_files", "a new leader counts the files as empty", 1000),
     member("last_majority_given_up", "a server is removed whom the others need", 1000),
+    member("learner_leads", "the lead is handed to a server that has no vote", 500),
+    member("founders_unknown", "the founders' data directories are not recorded", 100),
     member("silent_server_leads", "the lead is handed to a server that is not there", 300),
 ];
 

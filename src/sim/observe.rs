@@ -4,7 +4,7 @@
 use super::plan::Bounds;
 use crate::machine::Machine;
 use crate::server::core::Limits;
-use crate::types::SessionId;
+use crate::types::{SessionId, Ticket};
 use std::collections::BTreeMap;
 
 /// What led to a step of the server.
@@ -123,6 +123,13 @@ impl Observer {
         }
         self.check_sizes(machine, most)?;
         self.check_sessions(machine)?;
+        let last = machine.lock().queue_from(Ticket(0)).last();
+        if let Some((_, waiter)) = last
+            && !before.contains(&waiter.session)
+            && waiter.since_ms != machine.now_ms()
+        {
+            return Err(format!("{waiter:?} has just come, at {:?}", machine.now_ms()));
+        }
         if self.holder.is_none() && !self.waiters.is_empty() {
             return Err(format!("the lock is free, but {:?} wait", self.waiters));
         }

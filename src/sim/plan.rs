@@ -33,6 +33,8 @@ pub struct Plan {
     pub gathered: usize,
     /// Settings are changed under the servers.
     pub reloads: bool,
+    /// Some starts have more files than the one before.
+    pub grows: bool,
     /// Operators ask also how the server is.
     pub surveys: bool,
     pub faults: Faults,
@@ -135,6 +137,7 @@ impl Plan {
         if is_short {
             plan.limits.history = draw_history(latest);
         }
+        plan.grows = latest.chance(0.2);
         plan
     }
 
@@ -150,6 +153,9 @@ impl Plan {
     pub fn restart(&mut self, random: &mut Random) {
         if self.limits.history < Limits::default().history {
             self.limits.history = draw_history(random);
+        }
+        if self.grows && self.files < FILES_MAX && random.chance(0.3) {
+            self.files += 1;
         }
     }
 
@@ -184,6 +190,7 @@ impl Plan {
             cancels: false,
             gathered: GATHERED,
             reloads: false,
+            grows: false,
             surveys: false,
             faults: Faults { power: faults.power && syncs, ..faults },
         }
@@ -207,6 +214,7 @@ impl Plan {
             cancels: false,
             gathered: GATHERED,
             reloads: false,
+            grows: false,
             surveys: false,
             faults: Faults::default(),
         }
@@ -234,6 +242,9 @@ impl Plan {
         self.faults == Faults::default()
     }
 }
+
+/// Data files of a server.
+pub const FILES_MAX: u32 = 4;
 
 fn draw_history(random: &mut Random) -> u32 {
     random.between(1, 60) as u32

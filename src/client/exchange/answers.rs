@@ -307,7 +307,8 @@ impl Exchange {
         let is_not_done = matches!(
             call.wish,
             Wish::Connect | Wish::Renew | Wish::Read { .. } | Wish::Inspect { .. }
-        ) || call.step == Step::Settling;
+        ) || call.step == Step::Settling
+            || (mutant::is("revocation_said_undone") && matches!(call.wish, Wish::Revoke { .. }));
         if mutant::is("timeout_is_done") && !is_not_done {
             return self.finish(Ok(Answer::Done));
         }

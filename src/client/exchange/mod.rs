@@ -31,6 +31,7 @@ use super::lease::LeaseView;
 use super::rtt::Rtt;
 use super::window::Window;
 use crate::limits::{CLOSE_WAIT_MS, NAME_MAX};
+use crate::mutant;
 use crate::protocol::{ClientInfo, Reason, Status};
 use crate::types::{Attempt, FencingToken, RequestNumber, SessionId};
 use flight::{Flight, Kind, Payload, Wish};
@@ -296,6 +297,7 @@ impl Exchange {
     pub fn handle_cancel(&mut self, now: u64) {
         if let Some(call) = &mut self.call
             && matches!(call.wish, Wish::Acquire(Patience::Forever | Patience::Until(_)))
+            && !mutant::is("wait_not_cancelled")
         {
             call.wish = Wish::Acquire(Patience::Until(now));
             self.handle_timeout(now);
@@ -358,7 +360,8 @@ impl Exchange {
         let call = self.call?;
         match (call.wish, call.step) {
             (Wish::Acquire(Patience::Until(until)), Step::Settling | Step::Own) => {
-                self.token().is_none().then_some(until)
+                let is_forgotten = mutant::is("patience_forgotten");
+                (self.token().is_none() && !is_forgotten).then_some(until)
             }
             _ => None,
         }

@@ -18,6 +18,8 @@ pub(super) struct State {
     pub fault: Option<Fault>,
     pub operations: u64,
     pub reads: u64,
+    #[cfg(test)]
+    pub interruption: Option<(super::Moment, Box<dyn FnOnce() + Send>)>,
 }
 
 #[derive(Clone)]

@@ -121,7 +121,7 @@ impl Node {
             return Ok(());
         }
         let is_there = self.hears(id, now) || mutant::is("silent_server_leads");
-        if !server.votes || !is_there {
+        if (!server.votes && !mutant::is("learner_leads")) || !is_there {
             return Err(Reason::CannotLead);
         }
         self.transfer(id);
@@ -157,7 +157,8 @@ impl Node {
     /// Has the data directory of a founder recorded, so that an emptied one under the same number
     /// is known for what it is.
     fn settle(&mut self) {
-        let is_unsettled = |id: &u64| self.members.servers[id].life == 0;
+        let is_unsettled =
+            |id: &u64| self.members.servers[id].life == 0 && !mutant::is("founders_unknown");
         let life = |id| self.others.lives.get(&id).map(|life| (id, *life));
         let found = self.members.voters().filter(is_unsettled).find_map(life);
         if let Some((id, life)) = found {

@@ -1,8 +1,9 @@
 //! What must hold in a cluster, at every step and in the end.
 
 use super::operator::Wish;
-use super::server::{DIR, Server};
+use super::server::{DIR, Server, life_of};
 use super::{Stage, Verdict, World};
+use crate::engine::cluster::members::Server as Member;
 use crate::engine::cluster::node::Committed;
 use crate::engine::cluster::recover::recover;
 use crate::sim::history;
@@ -252,6 +253,11 @@ impl World {
         self.stage = Stage::Over;
         self.pass_until(0)?;
         self.check_same()?;
+        let founded = |(id, server): (&u64, &Member)| server.life == life_of(*id as usize - 1);
+        let members = self.truth.members();
+        if !members.servers.iter().all(founded) {
+            return Err(format!("whose data directories they are is not known: {members:?}"));
+        }
         let machine = &self.truth.machine;
         if self.expects_nothing {
             let (sessions, lock) = (machine.sessions().count(), machine.lock());

@@ -44,6 +44,11 @@ impl World {
             Wish::Replace(id) if members.has_left(id) => self.bring_in(),
             _ => {}
         }
+        if let Some(server) = self.truth.members().learner()
+            && self.context.random.chance(0.05)
+        {
+            self.ask_leader(Reform::Transfer { server });
+        }
         if self.wish == Wish::Nothing {
             if self.context.is_ending {
                 return Ok(());

@@ -60,5 +60,6 @@ pub fn draw(random: &mut Random, more: &mut Random, latest: &mut Random) -> (Pla
     if latest.chance(0.2) {
         plan.limits = plan.draw_limits(latest);
     }
-    (plan.with_settings(latest), limits)
+    // All members of a cluster have as many files.
+    (Plan { grows: false, ..plan.with_settings(latest) }, limits)
 }

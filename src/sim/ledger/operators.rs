@@ -3,7 +3,7 @@
 use super::{Append, Ledger, Told, Verdict};
 use crate::machine::{History, Machine};
 use crate::protocol::inspect::{Hash, HistoryPage, LockPage, Record, RecordKind, ServerStatus};
-use crate::types::Millis;
+use crate::types::{Millis, Ticket};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who takes it so that the lock is held by somebody.
@@ -16,13 +16,14 @@ pub enum View {
 }
 
 /// What there is to be seen of the lock at one time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
     /// Under which it is held; 0: nobody holds it.
     pub token: u64,
     pub sessions: u64,
     pub waiters: u64,
     pub staged: u64,
+    pub tickets: Vec<u64>,
 }
 
 impl Sight {
@@ -33,6 +34,7 @@ impl Sight {
             sessions: machine.session_count() as u64,
             waiters: lock.waiting() as u64,
             staged: machine.staged_bytes(),
+            tickets: lock.queue_from(Ticket(0)).map(|(ticket, _)| ticket.0).collect(),
         }
     }
 }
@@ -45,10 +47,14 @@ pub(super) struct Operators {
     denied: BTreeSet<u64>,
     /// Since when a holder was shown to hold the lock.
     since: BTreeMap<u64, Millis>,
+    /// Who was shown to wait with which ticket, and since when.
+    waiting: BTreeMap<u64, (u64, u32, Millis)>,
+    /// When that was lost.
+    forgotten_at: u64,
     /// The oldest record that there is.
     oldest: u64,
-    /// Tokens that somebody has wanted to revoke, ...
-    revoking: BTreeSet<u64>,
+    /// Tokens that clients have wanted to revoke, ...
+    revoking: BTreeMap<u64, Vec<usize>>,
     /// ... and those of which it was told that it had.
     revoked: BTreeSet<u64>,
     /// Records that somebody was shown.
@@ -77,15 +83,23 @@ impl Operators {
 impl Ledger {
     /// From now on this is to be seen.
     pub fn note(&mut self, view: View, sight: Sight, now: u64) -> Verdict {
-        let sights = self.operators.sights.entry(view).or_default();
+        if sight == Sight::default() && view != View::All {
+            self.forget_waiting(now);
+        }
+        let (token, sights) = (sight.token, self.operators.sights.entry(view).or_default());
         if sights.last().is_none_or(|(_, last)| *last != sight) {
             sights.push((now, sight));
         }
-        let token = sight.token;
         if view == View::All && token > 0 && self.operators.denied.contains(&token) {
             return Err(format!("an operator was told that nobody holds {token}, but it is held"));
         }
         Ok(())
+    }
+
+    /// What was shown from a memory that is lost may come again as something else.
+    pub fn forget_waiting(&mut self, now: u64) {
+        self.operators.waiting.clear();
+        self.operators.forgotten_at = now;
     }
 
     /// The history keeps its records from this one on.
@@ -119,14 +133,35 @@ impl Ledger {
     }
 
     /// An operator is shown who holds the lock and who waits for it.
-    pub fn has_seen_lock(&mut self, page: &LockPage, next: u64, invoked: u64) -> Verdict {
+    /// The page begins with ticket `from`, and with the holder where that is 0.
+    pub fn has_seen_lock(
+        &mut self,
+        from: u64,
+        page: &LockPage,
+        next: u64,
+        invoked: u64,
+    ) -> Verdict {
         let token = page.holder.as_ref().map_or(0, |holder| holder.token.0);
         let staged = page.holder.as_ref().map_or(0, |holder| holder.staged_bytes);
+        let is_shown = |tickets: &[u64]| {
+            let mut late = tickets.iter().filter(|ticket| **ticket >= from);
+            page.waiters.iter().all(|waiter| late.next() == Some(&waiter.ticket.0))
+                && late.next().copied().unwrap_or(0) == next
+        };
         let is_it = |sight: &Sight| {
-            (sight.token, sight.staged, sight.waiters) == (token, staged, page.waiting)
+            let is_held = (sight.token, sight.staged) == (token, staged);
+            (is_held || from > 0) && sight.waiters == page.waiting && is_shown(&sight.tickets)
         };
         if !self.was_so(invoked, is_it) {
-            return Err(format!("shown the holder {token} and {} who wait", page.waiting));
+            return Err(format!("from {from} shown {page:?}, then {next}"));
+        }
+        let is_kept = invoked > self.operators.forgotten_at;
+        for waiter in page.waiters.iter().filter(|_| is_kept) {
+            let shown = (waiter.session.0, waiter.client.pid, waiter.since_ms);
+            let known = *self.operators.waiting.entry(waiter.ticket.0).or_insert(shown);
+            if known != shown {
+                return Err(format!("{waiter:?} was {known:?}"));
+            }
         }
         if let Some(holder) = &page.holder {
             let since = *self.operators.since.entry(token).or_insert(holder.since_ms);
@@ -135,29 +170,20 @@ impl Ledger {
                 return Err(format!("{token} was client {client}'s since {since}, now {holder:?}"));
             }
         }
-        let is_in_order = page.waiters.is_sorted_by(|one, next| one.ticket < next.ticket);
-        let last = page.waiters.last().map_or(0, |waiter| waiter.ticket.0);
-        let is_whole = match next {
-            0 => page.waiting == page.waiters.len() as u64,
-            next => next > last && page.waiting > page.waiters.len() as u64,
-        };
-        if is_in_order && is_whole { Ok(()) } else { Err(format!("shown {page:?}, then {next}")) }
+        Ok(())
     }
 
     /// An operator is told how the server is.
     pub fn has_seen_status(&self, status: &ServerStatus, invoked: u64) -> Verdict {
-        let told = Sight {
-            token: status.token.0,
-            sessions: status.sessions,
-            waiters: status.waiters,
-            staged: status.staged_bytes,
-        };
+        let told = (status.token.0, status.sessions, status.waiters, status.staged_bytes);
+        let is_it =
+            |sight: &Sight| (sight.token, sight.sessions, sight.waiters, sight.staged) == told;
         let ServerStatus { log_published, log_written, log_last, .. } = *status;
         let is_sound = log_published <= log_written
             && log_written <= log_last
-            && status.files as usize == self.files.len()
+            && status.files as usize <= self.files.len()
             && status.recorded.iter().sum::<u64>() >= status.records;
-        match is_sound && self.was_so(invoked, |sight| *sight == told) {
+        match is_sound && self.was_so(invoked, is_it) {
             true => Ok(()),
             false => Err(format!("told {status:?}")),
         }
@@ -177,14 +203,22 @@ impl Ledger {
         self.operators.newest.last().map_or(0, |(_, newest)| *newest)
     }
 
-    /// Somebody is about to take the lock away from the holder of this token.
-    pub fn revoking(&mut self, token: u64) {
-        self.operators.revoking.insert(token);
+    /// A client is about to take the lock away from the holder of this token.
+    pub fn revoking(&mut self, client: usize, token: u64) {
+        self.operators.revoking.entry(token).or_default().push(client);
+    }
+
+    /// It was told that this was not done.
+    pub fn not_revoked(&mut self, client: usize, token: u64) {
+        let clients = self.operators.revoking.entry(token).or_default();
+        if let Some(at) = clients.iter().rposition(|one| *one == client) {
+            clients.remove(at);
+        }
     }
 
     /// Whether an operator may have taken the lock away from the holder of this token.
     pub fn may_be_revoked(&self, token: u64) -> bool {
-        self.operators.revoking.contains(&token)
+        self.operators.revoking.contains_key(&token)
     }
 
     /// Somebody was told that it has taken the lock away from the holder of this token.
@@ -249,7 +283,10 @@ impl Ledger {
             }
             let token = record.token.0;
             match record.kind {
-                RecordKind::Revoked => drop(revoked.insert(token)),
+                RecordKind::Revoked => {
+                    revoked.insert(token);
+                    self.check_revoker(&record)?;
+                }
                 RecordKind::Granted => {
                     let since = self.operators.since.get(&token);
                     if since.is_some_and(|since| *since != record.at_ms) {
@@ -268,6 +305,16 @@ impl Ledger {
                 Err(format!("the history does not know that {token} was revoked"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// It was one of the clients that wanted it and were not told that it was not done.
+    fn check_revoker(&self, record: &Record) -> Verdict {
+        let by = record.revocation.as_ref().map(|one| (one.client.pid as usize, &*one.reason));
+        let clients = self.operators.revoking.get(&record.token.0);
+        match by {
+            Some((client, "stuck")) if clients.is_some_and(|all| all.contains(&client)) => Ok(()),
+            _ => Err(format!("{clients:?} have revoked, recorded is {record:?}")),
         }
     }
 

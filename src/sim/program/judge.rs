@@ -261,8 +261,15 @@ impl Program {
             }
             _ => false,
         };
-        let waits = matches!(ask, Ask::Acquire(Patience::Forever | Patience::Until(_)));
-        if is_calm && !waits && now - invoked > circumstances.prompt_us {
+        let longest = match ask {
+            Ask::Acquire(Patience::Forever) => None,
+            // Until then, or until it is cancelled.
+            Ask::Acquire(Patience::Until(until)) => {
+                Some(circumstances.clock.saturating_sub(*until))
+            }
+            _ => Some(now - invoked),
+        };
+        if is_calm && longest.is_some_and(|waited| waited > circumstances.prompt_us) {
             return Err(format!("{} called {} at {invoked} and waited", self.client, ask.name()));
         }
         if is_allowed {

@@ -31,8 +31,9 @@ pub struct Program {
     serial: u64,
     /// Appends in this section.
     appends: u64,
-    /// The holder's token that it was shown last.
+    /// The holder's token that it was shown last, and a ticket.
     seen: Option<u64>,
+    seen_ticket: u64,
     /// Since when an acquire has an unknown outcome: a later call may find that it was granted.
     pending_since: Option<u64>,
     /// The fate of the section before the call under way.
@@ -79,6 +80,7 @@ impl Program {
             serial: 0,
             appends: 0,
             seen: None,
+            seen_ticket: 0,
             pending_since: None,
             fate_before: Fate::Open,
             asked: None,
@@ -151,7 +153,7 @@ impl Program {
             ledger.releasing(token, now);
         }
         if let Ask::Revoke { token } = ask {
-            ledger.revoking(token);
+            ledger.revoking(self.client, token);
         }
         &self.asked.insert((ask, now)).0
     }

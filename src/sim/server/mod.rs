@@ -148,8 +148,8 @@ impl Server {
         if crash.is_none() && context.plan.faults.read_errors && context.random.chance(0.3) {
             self.spoil_read(START_STEPS, context);
         }
-        let files = context.plan.files;
         context.restart();
+        let files = context.plan.files;
         let options = wal::Options {
             segment_max: context.plan.segment_max,
             salt: self.life,

@@ -3,6 +3,7 @@
 
 use super::{Stage, Verdict, World};
 use crate::limits::{FRESH_MS, SILENCE_GRACE_MS, TURN_MS_MAX};
+use crate::protocol::inspect::RecordKind;
 use crate::sim::history;
 use crate::sim::ledger::Fate;
 use crate::sim::observe::{Cause, Handover};
@@ -21,6 +22,7 @@ impl World {
             return Ok(());
         }
         let holder = self.server.observer.holder().map(|(_, token)| token);
+        self.ledger.forget_waiting(self.context.now);
         if self.power_losses < self.context.power_losses {
             self.power_losses = self.context.power_losses;
             self.voided = newest;
@@ -42,6 +44,7 @@ impl World {
 
     pub(super) fn check_handover(&mut self, handover: Handover) -> Verdict {
         self.tell_holder();
+        self.check_kind(&handover)?;
         self.held_since = self.context.now;
         self.is_turn = handover.to.is_some_and(|(id, _)| handover.cause != Cause::Request(id));
         self.check_wanted(&handover)?;
@@ -78,6 +81,31 @@ impl World {
             return Ok(());
         }
         self.check_belief(token, "the server took it away")
+    }
+
+    /// The history tells whether time took the lock from a holder, or from a waiter that was called
+    /// and did not answer.
+    fn check_kind(&self, handover: &Handover) -> Verdict {
+        let Some((session, token)) = handover.from else { return Ok(()) };
+        let machine = self.server.machine().filter(|_| handover.cause == Cause::Time);
+        let (Some(machine), Some(heard)) = (machine, self.server.heard(session)) else {
+            return Ok(());
+        };
+        let since = self.held_since;
+        let was_called = self.is_turn && heard + FRESH_MS * 1000 + 1_000 < since;
+        let history = machine.history();
+        let (_, mut newest) = history.from(history.newest().saturating_sub(10));
+        let ends = [RecordKind::Expired, RecordKind::Skipped];
+        let end = newest.find(|one| one.token.0 == token && ends.contains(&one.kind));
+        match end.map(|record| record.kind) {
+            Some(RecordKind::Expired) if was_called && since > self.server.serves_since() => {
+                Err(format!("session {session} did not answer, and is said to have held {token}"))
+            }
+            Some(RecordKind::Skipped) if heard > since => {
+                Err(format!("session {session} held {token}, and is said not to have answered"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Nobody is given the lock who does not want it.

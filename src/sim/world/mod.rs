@@ -8,7 +8,7 @@ use super::client::Client;
 use super::context::{Context, Event};
 use super::ledger::{Ledger, Sight, View};
 use super::observe::Leases;
-use super::plan::Plan;
+use super::plan::{FILES_MAX, Plan};
 use super::server::{Crash, Server, client_at};
 use super::story::{Story, What};
 use crate::proxy::random::Random;
@@ -90,7 +90,7 @@ impl World {
             context,
             server: Server::default(),
             clients,
-            ledger: Ledger::new(plan.files),
+            ledger: Ledger::new(FILES_MAX),
             calls,
             steps: 0,
             stage: Stage::Running,
