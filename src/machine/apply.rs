@@ -259,7 +259,7 @@ impl Machine {
         if session.last != last || (why == Evicted::Idle && is_busy) {
             return;
         }
-        if session.ticket.is_some() {
+        if session.ticket.is_some() && !mutant::is("evicted_not_recorded") {
             self.record(RecordKind::Evicted, id, FencingToken(0), 0);
         }
         if !mutant::is("evicted_keeps_place") {

@@ -125,8 +125,11 @@ impl Core {
     /// Begins to watch over a state; every lease starts anew.
     fn over(engine: Engine, settings: Settings, machine: Machine, now: Now) -> Self {
         let mut watch = Watch::new(settings.lease_ms, settings.session_ttl_ms);
-        for (id, _) in machine.sessions() {
-            watch.begin(id, now.steady);
+        for (id, session) in machine.sessions() {
+            match session.is_closed() {
+                true => watch.linger(id, now.steady),
+                false => watch.begin(id, now.steady),
+            }
         }
         let mut core = Core {
             settings,

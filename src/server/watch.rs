@@ -255,7 +255,8 @@ impl Watch {
     pub fn idle_until(&self, session: SessionId, is_closed: bool) -> Millis {
         let heard = self.contacts.get(&session).map_or(self.serves_since, |contact| contact.heard);
         let ttl = self.session_ttl / if mutant::is("evicted_early") { 2 } else { 1 };
-        after(heard, if is_closed { LINGER_MS } else { ttl })
+        let lingers = is_closed && !mutant::is("closed_for_long");
+        after(heard, if lingers { LINGER_MS } else { ttl })
     }
 
     /// Looks again at a session later.

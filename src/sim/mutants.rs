@@ -187,6 +187,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("half_left_when_full", "a full disk leaves half of a section in a file", 300),
     mutant("gathered_lost", "recovery leaves out what it had gathered", 300),
     mutant("later_files_forgotten", "a checkpoint knows no files that came later", 500),
+    mutant("closed_for_long", "a closed session stays for as long as any", 300),
+    mutant("evicted_not_recorded", "the history leaves out who was lost while it waited", 1000),
     mutant("wait_not_cancelled", "a wait that is cancelled goes on", 500),
     mutant("patience_forgotten", "a wait with a time limit goes on", 300),
     mutant("revocation_said_undone", "an operator is told that what may be done is not", 2000),

@@ -3,6 +3,7 @@
 
 use super::plan::Bounds;
 use crate::machine::Machine;
+use crate::protocol::inspect::{Record, RecordKind};
 use crate::server::core::Limits;
 use crate::types::{SessionId, Ticket};
 use std::collections::BTreeMap;
@@ -123,6 +124,7 @@ impl Observer {
         }
         self.check_sizes(machine, most)?;
         self.check_sessions(machine)?;
+        self.check_evicted(machine, &before)?;
         let last = machine.lock().queue_from(Ticket(0)).last();
         if let Some((_, waiter)) = last
             && !before.contains(&waiter.session)
@@ -185,6 +187,20 @@ impl Observer {
         Ok(())
     }
 
+    /// The history has those whose sessions ended while they waited.
+    fn check_evicted(&self, machine: &Machine, before: &[SessionId]) -> Result<(), String> {
+        let history = machine.history();
+        for id in before.iter().filter(|id| machine.session(**id).is_none()) {
+            let (_, mut newest) = history.from(history.newest().saturating_sub(RECORDS_A_STEP));
+            let is_its =
+                |record: &Record| record.session == *id && record.kind == RecordKind::Evicted;
+            if u64::from(history.limit()) > RECORDS_A_STEP && !newest.any(|one| is_its(&one)) {
+                return Err(format!("session {id} waited and is gone, but is not in the history"));
+            }
+        }
+        Ok(())
+    }
+
     /// No two sessions are one registration, and those who wait are the ones that have a ticket.
     fn check_sessions(&mut self, machine: &Machine) -> Result<(), String> {
         if machine.registrations() != machine.session_count() {
@@ -206,6 +222,9 @@ impl Observer {
         Ok(())
     }
 }
+
+/// Records that one step makes at most.
+const RECORDS_A_STEP: u64 = 30;
 
 fn crowd(machine: &Machine) -> (u64, u64) {
     (machine.session_count() as u64, machine.lock().waiting() as u64)

@@ -2,7 +2,7 @@
 //! there are at all. Most seeds have only some kinds of fault, so that a rare combination is not
 //! drowned by all the others; some have none, and then nothing at all may go wrong.
 
-use crate::limits::{GATHERED, SESSIONS_MAX};
+use crate::limits::{GATHERED, LINGER_MS, SESSIONS_MAX};
 use crate::proxy::random::Random;
 use crate::server::core::{Limits, Settings};
 
@@ -138,6 +138,9 @@ impl Plan {
             plan.limits.history = draw_history(latest);
         }
         plan.grows = latest.chance(0.2);
+        if latest.chance(0.1) {
+            plan.session_ttl_ms = latest.between(LINGER_MS, 4 * LINGER_MS);
+        }
         plan
     }
 

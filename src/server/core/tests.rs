@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::LINGER_MS;
 use crate::protocol::ClientInfo;
 use crate::protocol::inspect::{HistoryPage, LockPage, RecordKind, Revocation, ServerStatus, What};
 use crate::types::{FencingToken, LockId, RequestNumber, SessionId};
@@ -1111,4 +1112,19 @@ fn a_longer_lease_of_a_leader_is_told_when_it_is_committed() {
     assert_eq!(core.watch.lease(), LEASE);
     core.stand(Standing::Committed { term: 4, count: 1 }, at(10), &mut actions);
     assert_eq!(core.watch.lease(), 5_000);
+}
+
+#[test]
+fn a_session_that_was_closed_before_a_start_is_forgotten_as_soon_as_any() {
+    let mut stage = Stage::new();
+    let mut c1 = stage.client(1);
+    assert_eq!(stage.ask(&mut c1, Op::Close), [Outcome::Disconnected]);
+    let (machine, last) = (stage.core.machine().clone(), stage.core.engine().last());
+    let settings = Settings { session_ttl_ms: 10 * LINGER_MS, ..stage.core.settings };
+    let mut stage = Stage::of(settings, machine, last);
+    stage.run_disk();
+    stage.pass(LINGER_MS - 1);
+    assert_eq!(stage.core.machine().session_count(), 1);
+    stage.pass(2);
+    assert_eq!(stage.core.machine().session_count(), 0);
 }

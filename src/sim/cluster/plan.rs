@@ -61,5 +61,6 @@ pub fn draw(random: &mut Random, more: &mut Random, latest: &mut Random) -> (Pla
         plan.limits = plan.draw_limits(latest);
     }
     // All members of a cluster have as many files.
-    (Plan { grows: false, ..plan.with_settings(latest) }, limits)
+    let session_ttl_ms = plan.session_ttl_ms;
+    (Plan { grows: false, session_ttl_ms, ..plan.with_settings(latest) }, limits)
 }

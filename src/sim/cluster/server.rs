@@ -67,6 +67,8 @@ pub struct Process {
     pub tick_at: u64,
     /// Members of which it knows where clients find them.
     pub known: BTreeSet<u64>,
+    /// Those that it speaks to.
+    pub links: BTreeSet<u64>,
     /// When something came last from each of the others.
     pub heard: BTreeMap<u64, u64>,
 }
@@ -164,6 +166,7 @@ impl World {
         node.offer(&found.checkpoint.head);
         node.handle_introduction(id, life_of(at), now);
         let settings = context.plan.settings();
+        let links = node.members().servers.keys().copied().collect();
         context.story.tell(context.now, || What::Member {
             server: at,
             what: format!("starts, applied to {}", replica.index),
@@ -187,6 +190,7 @@ impl World {
             fetching: None,
             tick_at: u64::MAX,
             known: BTreeSet::new(),
+            links,
             heard: BTreeMap::new(),
         });
         self.check_files(at)?;

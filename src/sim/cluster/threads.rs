@@ -91,6 +91,7 @@ impl World {
             self.leave(from, "is told that it was removed");
             return Ok(());
         }
+        process.links.insert(id);
         if process.known.insert(id) {
             self.tell(at, Input::Introduction { id, life: life_of(from) });
         }
@@ -216,8 +217,12 @@ impl World {
                 });
             }
             Order::Answer(_, reply) => return self.check_reform(at, &reply),
-            // Only for servers that come and go.
-            Order::Follow(_) => {}
+            Order::Follow(members) => {
+                if let Some(process) = self.process(at) {
+                    process.links.retain(|id| !members.has_left(*id));
+                    process.links.extend(members.servers.keys());
+                }
+            }
             Order::Offer(kept) => {
                 if let Some(process) = self.process(at) {
                     process.offered = kept;
@@ -248,6 +253,11 @@ impl World {
     }
 
     fn post(&mut self, at: usize, message: &Message) {
+        // Where there is no connection nothing is sent.
+        let process = self.servers[at].process.as_ref();
+        if process.is_some_and(|process| !process.links.contains(&message.to)) {
+            return;
+        }
         let to = message.to as usize - 1;
         let mut bytes = Vec::new();
         encode_message(message, &mut bytes);

@@ -36,6 +36,8 @@ pub struct Server {
     heard: BTreeMap<SessionId, (Stamp, u64)>,
     /// When each session has asked (again) for what it waits for.
     asked: BTreeMap<SessionId, u64>,
+    /// Since when sessions are closed.
+    closed: BTreeMap<SessionId, u64>,
     /// Arrived while the server starts.
     backlog: Vec<(SocketAddrV4, Vec<u8>)>,
     /// The log must not end before this after the next start.
@@ -44,6 +46,8 @@ pub struct Server {
     may_have_lost: bool,
     /// The state at a crash and its place in the log.
     last_words: Option<(LogIndex, Machine)>,
+    /// Its memory may have changed since somebody looked.
+    has_worked: bool,
     /// Milliseconds by which the wall clock has jumped.
     jumped_ms: i64,
 }
@@ -109,6 +113,12 @@ impl Server {
     /// When this waiter, since the server serves, has shown last that it waits.
     pub fn asked(&self, session: SessionId) -> Option<u64> {
         self.asked.get(&session).copied()
+    }
+
+    /// Its memory, if that may have changed since the last time.
+    pub fn take_work(&mut self) -> Option<&Machine> {
+        let has_worked = std::mem::take(&mut self.has_worked);
+        self.machine().filter(|_| has_worked)
     }
 
     pub fn machine(&self) -> Option<&Machine> {
@@ -186,6 +196,7 @@ impl Server {
         self.observer.restart(&found.machine);
         self.heard.clear();
         self.asked.clear();
+        self.closed.clear();
         let now = self.clock(context.now, context.now);
         let mut core = Core::new(context.plan.settings(), found.machine, found.last, now);
         core.handle_published(store.published_bytes());

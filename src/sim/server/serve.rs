@@ -1,7 +1,7 @@
 //! Datagrams and deadlines: what `server::threads` does with the core, one thread at a time.
 
 use super::{Server, Step};
-use crate::limits::READ_MAX;
+use crate::limits::{LINGER_MS, READ_MAX};
 use crate::machine::Session;
 use crate::protocol::{Op, Outcome, Reply};
 use crate::server::core::{Action, Core, Now, Page, encode_page};
@@ -108,6 +108,7 @@ impl Server {
     ) -> Step {
         let now = self.now(context);
         let Some(process) = &mut self.process else { return Ok(None) };
+        self.has_worked = true;
         let mut actions = Vec::new();
         change(&mut process.core, now, &mut actions);
         if let Some(job) = process.core.poll_job() {
@@ -127,11 +128,27 @@ impl Server {
         let most = Most::of(&context.bounds, &limits);
         let handover = self.observer.look(process.core.machine(), &most, cause)?;
         context.note_crowd(self.observer.crowd(), &limits);
+        self.check_closed(context)?;
         for action in actions {
             self.check_grant(&action)?;
             self.perform(action, context);
         }
         Ok(handover)
+    }
+
+    /// Nobody who has closed is remembered for longer than its last answer may be wanted.
+    fn check_closed(&mut self, context: &Context) -> Result<(), String> {
+        let Some(process) = &self.process else { return Ok(()) };
+        let closed = process.core.machine().sessions().filter(|(_, one)| one.is_closed());
+        for (id, _) in closed {
+            let first = *self.closed.entry(id).or_insert(context.now);
+            let heard = self.heard.get(&id).map_or(0, |(_, at)| *at);
+            let since = first.max(heard).max(self.serves_since);
+            if process.is_up && context.now > since + LINGER_MS * 1000 + LATE_US {
+                return Err(format!("session {id} was closed at {first}, and is still there"));
+            }
+        }
+        Ok(())
     }
 
     /// No grant leaves that is lost already.
@@ -189,5 +206,7 @@ pub fn client_at(addr: SocketAddrV4) -> usize {
     usize::from(addr.ip().octets()[3]).saturating_sub(1)
 }
 
+/// What deadlines and slow disks may be late.
+const LATE_US: u64 = 10_000_000;
 /// Datagrams that the kernel keeps for a server that starts.
 const BACKLOG_MAX: usize = 50;

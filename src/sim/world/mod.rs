@@ -134,7 +134,7 @@ impl World {
             return Err("the run does not come to an end".into());
         }
         self.step(event)?;
-        if let Some(machine) = self.server.machine() {
+        if let Some(machine) = self.server.take_work() {
             self.ledger.note(View::All, Sight::of(machine), self.context.now)?;
             self.ledger.note_history(machine.history());
             self.leases.note(machine, self.context.plan.lease_ms);

@@ -1,6 +1,6 @@
 //! Ending the session, losing it, and servers that do not answer.
 
-use super::table::{TOKEN, Table, append};
+use super::table::{Asked, TOKEN, Table, append};
 use super::world::{SERVER, TIMEOUT_US, config};
 use crate::client::call::{Answer, Call, Patience};
 use crate::client::error::Error;
@@ -96,8 +96,9 @@ fn a_server_that_cannot_decide_is_no_answer() {
     assert_eq!((again.number, again.attempt), (asked.number, asked.attempt));
 }
 
-#[test]
-fn a_close_that_settles_a_lost_section_says_so() {
+/// A close that finds, as it settles an acquire without an answer, that what was appended before is lost:
+/// what it asks next.
+fn closing_what_is_lost() -> (Table, Asked) {
     let mut table = Table::holding();
     table.begin(append(b"x"));
     let asked = table.asked(|op| matches!(op, Op::Append { .. }));
@@ -111,6 +112,16 @@ fn a_close_that_settles_a_lost_section_says_so() {
     table.answer(asked, true, Outcome::Granted { token: FencingToken(8), lease_ms: 500 });
     let close = table.asked(|op| *op == Op::Close);
     assert_eq!(close.token, FencingToken(0));
+    (table, close)
+}
+
+#[test]
+fn a_close_that_settles_a_lost_section_says_so() {
+    let (mut table, close) = closing_what_is_lost();
     table.answer(close, true, Outcome::Disconnected);
     assert!(matches!(table.outcome(), Err(Error::LeaseExpired)));
+    // Also where the session is lost on top of that.
+    let (mut table, close) = closing_what_is_lost();
+    table.refuse(close, false, Status::SessionLost);
+    assert!(matches!(table.outcome(), Err(Error::SessionLost)));
 }
