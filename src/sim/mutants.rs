@@ -177,7 +177,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("not_held_not_stable", "a power loss brings back whom nobody was said to be", 5000),
     mutant("history_unbounded", "the history grows for ever", 100),
     mutant("description_kept", "who is in no record any more stays described", 100),
-    mutant("longer_lease_not_given", "a longer lease is told and not given", 5000),
+    mutant("longer_lease_not_given", "a longer lease is told and not given", 100),
     mutant("shorter_lease_at_once", "a shorter lease cuts one that was told", 5000),
     mutant("limits_never_change", "a reload leaves the limits as they were", 1000),
     mutant("discarded_not_counted", "the history does not say how much was given up", 100),

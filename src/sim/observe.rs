@@ -125,9 +125,9 @@ impl Observer {
         self.check_sizes(machine, most)?;
         self.check_sessions(machine)?;
         self.check_evicted(machine, &before)?;
-        let last = machine.lock().queue_from(Ticket(0)).last();
-        if let Some((_, waiter)) = last
-            && !before.contains(&waiter.session)
+        if let Some(last) = self.waiters.last()
+            && !before.contains(last)
+            && let Some((_, waiter)) = machine.lock().queue_from(Ticket(0)).last()
             && waiter.since_ms != machine.now_ms()
         {
             return Err(format!("{waiter:?} has just come, at {:?}", machine.now_ms()));

@@ -84,6 +84,15 @@ impl Stage {
         server.crash(crash, context);
     }
 
+    /// Leases last longer from now on.
+    pub fn lengthen(&mut self, lease_ms: u64) -> Verdict {
+        let World { context, server, .. } = &mut self.world;
+        context.plan.lease_ms = lease_ms;
+        context.bounds.include(&context.plan);
+        let settings = context.plan.settings();
+        server.put(settings, context).map(|_| ())
+    }
+
     /// The disk has room for this many bytes more, or as much as anybody wants.
     pub fn set_room(&mut self, bytes: Option<u64>) {
         let World { context, server, .. } = &mut self.world;

@@ -63,6 +63,7 @@ pub const TALES: &[Tale] = &[
     tale("refused-instead", "... in the place of one that a power loss took", refused_instead),
     tale("close-refused", "a close that was refused for want of room", close_refused),
     tale("given-up", "the log stays short though nobody releases anything", given_up),
+    tale("longer-turn", "a longer lease is told and given to one whose turn it is", longer_turn),
     tale("slow-start", "a start takes long: nobody who waits is passed over", slow_start),
     cluster("replica-fast", 3, "a follower is killed and back at once", replica_fast),
     cluster("replica-slow", 3, "a follower is away for two sections", replica_slow),

@@ -13,7 +13,7 @@ use super::story::What;
 use crate::disk::Disk;
 use crate::disk::mem::{Fault, MemDisk};
 use crate::machine::Machine;
-use crate::server::core::{Core, Now};
+use crate::server::core::{Core, Now, Settings};
 use crate::server::{Checkpointing, PRIVATE_DIR, Store};
 use crate::types::{FileId, LogIndex, Millis, SessionId, Stamp};
 use crate::wal;
@@ -142,7 +142,11 @@ impl Server {
             return Ok(None);
         }
         context.reload();
-        let settings = context.plan.settings();
+        self.put(context.plan.settings(), context)
+    }
+
+    /// These settings are in force from now on.
+    pub fn put(&mut self, settings: Settings, context: &mut Context) -> Step {
         self.work(context, Cause::Other, |core, now, actions| {
             core.handle_settings(settings, now, actions);
         })

@@ -432,3 +432,19 @@ pub fn slow_start(stage: &mut Stage) -> Verdict {
     stage.call(1, Release, Well)?;
     stage.has("AB")
 }
+
+/// A grant is lost, leases become longer, and the grant is told again before its client has asked again.
+pub fn longer_turn(stage: &mut Stage) -> Verdict {
+    connect(stage)?;
+    stage.call(0, Acquire, Well)?;
+    stage.begin(1, Acquire)?;
+    stage.pass_ms(1)?;
+    stage.order(1, ToClient, 1, Lose);
+    stage.order(1, ToServer, ALL, Lose);
+    stage.call(0, Release, Well)?;
+    stage.begin(2, Acquire)?;
+    stage.lengthen(4 * LEASE_MS)?;
+    stage.ends(1, Acquire, Well)?;
+    stage.stall_ms(1, 10 * LEASE_MS);
+    stage.ends(2, Acquire, Well)
+}
