@@ -200,6 +200,12 @@ mod once_failed {
         clusters_are_good(3, &[20_081, 20_722, 21_128]);
     }
 
+    /// The simulator was wrong about a waiter that is passed over, and ended, in one step.
+    #[test]
+    fn waiter_is_passed_over_as_its_session_ends() {
+        clusters_are_good(3, &[1_795_880_000_288]);
+    }
+
     fn clusters_are_good(servers: usize, seeds: &[u64]) {
         for &seed in seeds {
             let options = super::Options { seed, servers, calls: 120, ..Default::default() };

@@ -192,8 +192,9 @@ impl Observer {
         let history = machine.history();
         for id in before.iter().filter(|id| machine.session(**id).is_none()) {
             let (_, mut newest) = history.from(history.newest().saturating_sub(RECORDS_A_STEP));
-            let is_its =
-                |record: &Record| record.session == *id && record.kind == RecordKind::Evicted;
+            // Who is passed over first, in the same step, waits no more when its session ends.
+            let ends = [RecordKind::Evicted, RecordKind::Skipped];
+            let is_its = |record: &Record| record.session == *id && ends.contains(&record.kind);
             if u64::from(history.limit()) > RECORDS_A_STEP && !newest.any(|one| is_its(&one)) {
                 return Err(format!("session {id} waited and is gone, but is not in the history"));
             }
